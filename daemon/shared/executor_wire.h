@@ -1,0 +1,61 @@
+/*
+ * Messages between the control process and its executors, over a SOCK_SEQPACKET socketpair. Both ends are the same binary, so there is no
+ * versioning; messages are by value, descriptors ride beside them (SCM_RIGHTS), no pointer crosses.
+ *
+ * Names: an *attachment* is one membership (group instance x rank) served by this executor; its id is chosen by the control process and
+ * never reused. Replies carry the cookie of their request.
+ */
+#ifndef TCD_EXECUTOR_WIRE_H
+#define TCD_EXECUTOR_WIRE_H
+
+#include <tcw/plan.h>
+#include <tcw/types.h>
+
+typedef enum tcd_ex_opcode {
+    /* control -> executor */
+    TCD_EX_ALLOC = 1,      /* make memory of the device; answer ALLOCATED with the fd */
+    TCD_EX_ATTACH = 2,     /* fds: executor's member page, ring memfd, submission eventfd, completion eventfd */
+    TCD_EX_WORKSPACE = 3,  /* fds: nranks workspaces of one generation for an attachment */
+    TCD_EX_PLAN = 4,       /* make a plan known; answer DONE */
+    TCD_EX_PLAN_DROP = 5,  /* forget it (requests that name it complete with ENOENT) */
+    TCD_EX_MEM = 6,        /* fd: client memory that requests may reference; answer DONE */
+    TCD_EX_MEM_DROP = 7,   /* answer DONE once no running request uses it */
+    TCD_EX_ABORT = 8,      /* end the attachment's running and later requests with this code */
+    TCD_EX_DETACH = 9,     /* stop the worker, unmap everything of the attachment; answer DONE */
+    TCD_EX_CLIENT_GONE = 10, /* drop all memory of a client */
+    TCD_EX_QUIT = 11,      /* leave in an orderly way */
+    TCD_EX_PING = 12,      /* answer DONE: the heartbeat */
+    /* executor -> control */
+    TCD_EX_READY = 32,     /* after start: value = pid */
+    TCD_EX_ALLOCATED = 33, /* fd: the memory */
+    TCD_EX_DONE = 34,      /* answer to everything else; code 0 or negative */
+    TCD_EX_FAULT = 35,     /* an attachment failed while running: code, rank, step, text */
+    TCD_EX_VIOLATION = 36, /* the client behind an attachment broke the ring protocol: text; control closes that client */
+} tcd_ex_opcode;
+
+struct tcd_ex_message {
+    uint32_t opcode;
+    int32_t code;
+    uint64_t cookie;
+    uint64_t attachment;
+    uint64_t client; /* memory belongs to a client, whatever group it is used in */
+    uint64_t value;  /* ALLOC, MEM: bytes; READY: pid */
+    uint64_t handle; /* MEM: memory handle as the client names it; PLAN: plan handle */
+    uint32_t rank, nranks;
+    uint32_t plan_id;
+    uint32_t spin_us;
+    uint64_t workspace_generation; /* WORKSPACE, PLAN */
+    uint64_t workspace_bytes;
+    uint64_t deadline_ns;
+    uint64_t step;
+    struct tcw_decision decision;
+    struct tcw_plan_desc desc;
+    char text[TCW_TEXT_BYTES];
+};
+
+/* Sends one message with up to TCW_MAX_FDS fds, blocking never: 0, TCW_EAGAIN, TCW_ECONN, TCW_EIO. */
+int tcd_ex_send(int socket, const struct tcd_ex_message *message, const int *fds, unsigned fd_count);
+/* 1 received, 0 nothing there, TCW_ECONN closed, TCW_EPROTO malformed. fds (at most TCW_MAX_FDS) become the caller's. */
+int tcd_ex_receive(int socket, struct tcd_ex_message *message, int *fds, unsigned *fd_count);
+
+#endif

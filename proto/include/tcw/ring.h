@@ -1,0 +1,181 @@
+/*
+ * Submission and completion rings of one group membership: the served lane's only shared structure between a client and an executor.
+ *
+ * One memfd, made and sealed (grow, shrink, seal) by the control process, mapped by the client and by one executor thread. Page one is
+ * the ring header: written before the fd is sent, constant afterwards, copied once by each side (tcw_ring_open) and never read from the
+ * mapping again. Every index is free-running; distance is unsigned subtraction; a distance above the entry count is a violation.
+ *
+ * Producer of submissions: the client (its lock serializes threads). Consumer: the executor's worker thread.
+ * Producer of completions: that worker. Consumer: the client (its lock serializes threads).
+ *
+ * A request is one head entry followed by as many continuation entries as its buffer references need, published by one tail store.
+ * A completion slot is reserved for every accepted request: the client never has more requests in flight than completion entries.
+ */
+#ifndef TCW_RING_H
+#define TCW_RING_H
+
+#include <tcw/types.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define TCW_RING_MAGIC 0x52574354u /* "TCWR" */
+
+enum { TCW_RING_MIN_ENTRIES = 8, TCW_RING_MAX_ENTRIES = 4096, TCW_RING_HEADER_BYTES = 4096 };
+
+struct tcw_ring_header {
+    uint32_t magic;
+    uint32_t abi;
+    uint32_t header_bytes;
+    uint32_t sq_entry_bytes;
+    uint32_t cq_entry_bytes;
+    uint32_t sq_entries; /* power of two */
+    uint32_t cq_entries; /* power of two */
+    uint32_t reserved0;
+    uint64_t indices_offset; /* struct tcw_ring_indices */
+    uint64_t sq_offset;
+    uint64_t cq_offset;
+    uint64_t total_bytes;
+    uint64_t client_id;
+    uint64_t generation; /* of the daemon */
+    uint64_t features;
+    uint64_t reserved[5];
+};
+
+/* Each word alone in two lines. The comment names its only writer. */
+struct tcw_ring_indices {
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t sq_tail;  /* client */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t sq_head;  /* executor */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t cq_tail;  /* executor */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t cq_head;  /* client */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t sq_sleep; /* executor: 1 while it sleeps on the submission eventfd */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t cq_sleep; /* client: 1 while it wants the completion eventfd written */
+};
+
+/* A range in memory the daemon knows: handle = index (low 32 bits) and generation (high 32 bits). No pointers. */
+struct tcw_ref {
+    uint64_t handle;
+    uint64_t offset;
+    uint64_t length;
+};
+
+enum { TCW_SQE_HEAD_REFS = 4, TCW_SQE_CONT_REFS = 5 };
+enum { TCW_SQE_CONTINUATION = 0xffff }; /* `op` of a continuation entry */
+enum { TCW_SQE_FLAGS_KNOWN = 0 };
+
+struct tcw_sqe {
+    uint16_t op;        /* tcw_op; must equal the plan's */
+    uint16_t flags;     /* reserved, 0 */
+    uint32_t sequence;  /* running number of requests of this ring */
+    uint64_t plan;      /* handle: index and generation */
+    uint64_t user_data; /* returned as it is */
+    uint32_t tokens;    /* see tcw_plan_slot_bytes */
+    uint16_t ref_count; /* all references of the request */
+    uint16_t reserved;  /* 0 */
+    struct tcw_ref refs[TCW_SQE_HEAD_REFS];
+};
+
+struct tcw_sqe_continuation {
+    uint16_t op; /* TCW_SQE_CONTINUATION */
+    uint16_t reserved;
+    uint32_t sequence; /* the head's */
+    struct tcw_ref refs[TCW_SQE_CONT_REFS];
+};
+
+union tcw_sq_entry {
+    struct tcw_sqe head;
+    struct tcw_sqe_continuation continuation;
+};
+
+struct tcw_cqe {
+    uint64_t user_data;
+    int32_t result;   /* 0 or a negative tcw_errno */
+    uint16_t culprit; /* rank named by a failure, else 0xffff */
+    uint16_t flags;   /* 0 */
+    uint64_t start_ns; /* CLOCK_MONOTONIC */
+    uint64_t end_ns;
+};
+
+_Static_assert(sizeof(struct tcw_ring_header) == 128, "ABI");
+_Static_assert(sizeof(struct tcw_ring_indices) == 6 * TCW_TWO_LINES, "ABI");
+_Static_assert(sizeof(struct tcw_ref) == 24, "ABI");
+_Static_assert(sizeof(struct tcw_sqe) == 128, "ABI");
+_Static_assert(sizeof(struct tcw_sqe_continuation) == 128, "ABI");
+_Static_assert(sizeof(struct tcw_cqe) == 32, "ABI");
+
+/* Entries that a request with `ref_count` references occupies. */
+static inline uint32_t tcw_sqe_entries(uint32_t ref_count)
+{
+    if (ref_count <= TCW_SQE_HEAD_REFS)
+        return 1;
+    return 1 + (ref_count - TCW_SQE_HEAD_REFS + TCW_SQE_CONT_REFS - 1) / TCW_SQE_CONT_REFS;
+}
+
+/* A side's private view: constants copied and checked once, own indices local. */
+struct tcw_ring {
+    unsigned char *base;
+    uint64_t bytes;
+    struct tcw_ring_indices *indices;
+    union tcw_sq_entry *sq;
+    struct tcw_cqe *cq;
+    uint32_t sq_entries, cq_entries;
+    uint32_t sq_local; /* client: next to write; executor: next to read */
+    uint32_t cq_local; /* client: next to read; executor: next to write */
+    int sq_event, cq_event; /* eventfds, -1 if none; not owned */
+    uint64_t client_id, generation;
+};
+
+/* Request as validated: a private copy, references gathered. */
+struct tcw_request {
+    struct tcw_sqe head;
+    struct tcw_ref refs[TCW_MAX_REFS];
+};
+
+/* Bytes of a ring with these entry counts (powers of two within the limits), 0 if they are not allowed. */
+uint64_t tcw_ring_bytes(uint32_t sq_entries, uint32_t cq_entries);
+
+/* Control process: writes the header into zeroed memory of tcw_ring_bytes(). */
+int tcw_ring_format(void *base, uint64_t bytes, uint32_t sq_entries, uint32_t cq_entries, uint64_t client_id, uint64_t generation);
+
+/*
+ * Either side: copies and checks the header of `bytes` mapped bytes (from fstat). TCW_EPROTO when it is not a ring of this ABI.
+ * The mapping and the eventfds stay the caller's.
+ */
+int tcw_ring_open(struct tcw_ring *ring, void *base, uint64_t bytes, int sq_event, int cq_event);
+
+/*
+ * Client: posts one request. TCW_EAGAIN if the submission ring has no room. Completion slots are the caller's to count.
+ * Sets *wake if the executor sleeps; the caller then writes the submission eventfd (tcw_ring_wake).
+ */
+int tcw_ring_submit(struct tcw_ring *ring, const struct tcw_sqe *head, const struct tcw_ref *refs, bool *wake);
+
+/*
+ * Executor: takes the next request into a private copy, checking what can be checked without knowing plans (indices, continuation
+ * shape, reserved fields, counts). 1: *request is filled; 0: ring empty; TCW_EPROTO: violation, *why says which (static string), the ring
+ * must not be used again.
+ */
+int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char **why);
+
+/* Executor: whether a request waits, without taking it. */
+bool tcw_ring_pending(const struct tcw_ring *ring);
+
+/* Executor: publishes one completion. TCW_EPROTO if the client has moved its head beyond the tail or the ring is full. Wakes the client. */
+int tcw_ring_complete(struct tcw_ring *ring, const struct tcw_cqe *cqe);
+
+/* Client: takes one completion. 1 filled, 0 none, TCW_EPROTO violation. */
+int tcw_ring_reap(struct tcw_ring *ring, struct tcw_cqe *cqe);
+
+/*
+ * Going to sleep. Sets this side's flag, issues the one full fence of the protocol (its peer stands in tcw_ring_submit and
+ * tcw_ring_complete, between publishing the tail and reading the flag), and re-reads the peer's index. True: nothing came in, block on
+ * the eventfd, then call _disarm. False: work arrived, the flag is already cleared.
+ */
+bool tcw_ring_arm_executor(struct tcw_ring *ring);
+void tcw_ring_disarm_executor(struct tcw_ring *ring);
+bool tcw_ring_arm_client(struct tcw_ring *ring);
+void tcw_ring_disarm_client(struct tcw_ring *ring);
+
+/* Writes an eventfd once; EAGAIN counts as done. */
+void tcw_ring_wake(int event);
+
+#endif
