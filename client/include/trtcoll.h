@@ -53,31 +53,31 @@ struct trtcoll_event;
 /* Stable codes. trtcoll_error_name and trtcoll_error_text put them into words. */
 typedef enum trtcoll_error_code {
     TRTCOLL_OK = 0,
-    TRTCOLL_EINVAL = -1,     /* invalid argument */
-    TRTCOLL_ENOMEM = -2,     /* out of memory */
-    TRTCOLL_EAGAIN = -3,     /* nothing was enqueued, retrying later is safe */
-    TRTCOLL_ETIMEOUT = -4,   /* the deadline passed; last_error names the rank that did not arrive */
-    TRTCOLL_ECONN = -5,      /* the daemon is gone or not reachable */
-    TRTCOLL_EPEERDEAD = -6,  /* a member of the group died; last_error has rank, pid and signal */
-    TRTCOLL_EMISMATCH = -7,  /* ranks disagree; last_error has rank, field and both values */
-    TRTCOLL_EEXECUTOR = -8,  /* an executor failed; the group can be re-formed */
-    TRTCOLL_ENOSYS = -9,     /* operation unknown to this daemon */
-    TRTCOLL_ENOTSUP = -10,   /* known, but not for these arguments or on this device; last_error says what is supported */
-    TRTCOLL_EPERM = -11,     /* not permitted */
-    TRTCOLL_EQUOTA = -12,    /* a quota is exhausted; last_error says which and how much is allowed */
-    TRTCOLL_EEXIST = -13,    /* already exists */
-    TRTCOLL_ENOENT = -14,    /* no such object */
-    TRTCOLL_EBUSY = -15,     /* in use */
-    TRTCOLL_EFORK = -16,     /* the context belongs to the parent process */
-    TRTCOLL_EPROTO = -17,    /* protocol violation */
-    TRTCOLL_EABI = -18,      /* no common ABI version */
-    TRTCOLL_EABORTED = -19,  /* aborted by a member or an operator */
-    TRTCOLL_EDRAIN = -20,    /* the daemon is draining */
-    TRTCOLL_EDEVICE = -21,   /* device fault */
-    TRTCOLL_ENODE = -22,     /* a node of the group is lost */
-    TRTCOLL_ECAPTURE = -23,  /* not allowed during stream capture */
-    TRTCOLL_EIO = -24,       /* a system call failed */
-    TRTCOLL_EINTERNAL = -25  /* a defect of trtcoll */
+    TRTCOLL_EINVAL = -1,    /* invalid argument */
+    TRTCOLL_ENOMEM = -2,    /* out of memory */
+    TRTCOLL_EAGAIN = -3,    /* nothing was enqueued, retrying later is safe */
+    TRTCOLL_ETIMEOUT = -4,  /* the deadline passed; last_error names the rank that did not arrive */
+    TRTCOLL_ECONN = -5,     /* the daemon is gone or not reachable */
+    TRTCOLL_EPEERDEAD = -6, /* a member of the group died; last_error has rank, pid and signal */
+    TRTCOLL_EMISMATCH = -7, /* ranks disagree; last_error has rank, field and both values */
+    TRTCOLL_EEXECUTOR = -8, /* an executor failed; the group can be re-formed */
+    TRTCOLL_ENOSYS = -9,    /* operation unknown to this daemon */
+    TRTCOLL_ENOTSUP = -10,  /* known, but not for these arguments or on this device; last_error says what is supported */
+    TRTCOLL_EPERM = -11,    /* not permitted */
+    TRTCOLL_EQUOTA = -12,   /* a quota is exhausted; last_error says which and how much is allowed */
+    TRTCOLL_EEXIST = -13,   /* already exists */
+    TRTCOLL_ENOENT = -14,   /* no such object */
+    TRTCOLL_EBUSY = -15,    /* in use */
+    TRTCOLL_EFORK = -16,    /* the context belongs to the parent process */
+    TRTCOLL_EPROTO = -17,   /* protocol violation */
+    TRTCOLL_EABI = -18,     /* no common ABI version */
+    TRTCOLL_EABORTED = -19, /* aborted by a member or an operator */
+    TRTCOLL_EDRAIN = -20,   /* the daemon is draining */
+    TRTCOLL_EDEVICE = -21,  /* device fault */
+    TRTCOLL_ENODE = -22,    /* a node of the group is lost */
+    TRTCOLL_ECAPTURE = -23, /* not allowed during stream capture */
+    TRTCOLL_EIO = -24,      /* a system call failed */
+    TRTCOLL_EINTERNAL = -25 /* a defect of trtcoll */
 } trtcoll_error_code;
 
 typedef enum trtcoll_dtype {
@@ -104,14 +104,14 @@ typedef enum trtcoll_redop {
 } trtcoll_redop;
 
 /*
- * Algorithms of the all-reduce (numbers as in TensorRT-LLM). ONESHOT, TWOSHOT and MIN_LATENCY give the same bits: ascending ranks, rounded to
- * the type at every addition, or once with TRTCOLL_ACC_FP32. MNNVL and NCCL add in fp32 and round once.
+ * Algorithms of the all-reduce (numbers as in TensorRT-LLM). ONESHOT, TWOSHOT and MIN_LATENCY give the same bits: ascending ranks, rounded
+ * to the type at every addition, or once with TRTCOLL_ACC_FP32. MNNVL and NCCL add in fp32 and round once.
  */
 typedef enum trtcoll_strategy {
     TRTCOLL_STRATEGY_NCCL = 0,        /* the library form; on host devices a chunked two-shot */
     TRTCOLL_STRATEGY_MIN_LATENCY = 1, /* ONESHOT up to 128 tokens (or hidden < ranks), TWOSHOT above */
     TRTCOLL_STRATEGY_UB = 2,
-    TRTCOLL_STRATEGY_AUTO = 3,        /* chosen by the daemon, for all ranks at once; trtcoll_plan_info says what */
+    TRTCOLL_STRATEGY_AUTO = 3, /* chosen by the daemon, for all ranks at once; trtcoll_plan_info says what */
     TRTCOLL_STRATEGY_ONESHOT = 4,
     TRTCOLL_STRATEGY_TWOSHOT = 5,
     TRTCOLL_STRATEGY_LOWPRECISION = 6,
@@ -143,8 +143,8 @@ enum {
 };
 
 #define TRTCOLL_MAX_TENSORS 16
-#define TRTCOLL_MAX_RANKS 64
-#define TRTCOLL_RANK_NONE UINT32_MAX
+#define TRTCOLL_MAX_RANKS   64
+#define TRTCOLL_RANK_NONE   UINT32_MAX
 
 /* ---- errors ---- */
 
@@ -152,22 +152,29 @@ enum {
 struct trtcoll_error {
     uint32_t size;
     int32_t code;
-    uint32_t rank;      /* whom it is about */
-    int32_t pid;        /* its process */
-    int32_t signal;     /* what killed it, 0 if unknown */
+    uint32_t rank;       /* whom it is about */
+    int32_t pid;         /* its process */
+    int32_t signal;      /* what killed it, 0 if unknown */
     int32_t device_code; /* error of the device or driver */
-    uint64_t step;      /* the last step that rank is known to have finished */
-    uint64_t mine;      /* EMISMATCH: this rank's value of `field` */
-    uint64_t theirs;    /* EMISMATCH: rank's value */
+    uint64_t step;       /* the last step that rank is known to have finished */
+    uint64_t mine;       /* EMISMATCH: this rank's value of `field` */
+    uint64_t theirs;     /* EMISMATCH: rank's value */
     char group[64];
     char field[64];
-    char text[256];     /* the whole story, for people */
+    char text[256]; /* the whole story, for people */
 };
-#define TRTCOLL_ERROR_INIT {sizeof(struct trtcoll_error), 0, TRTCOLL_RANK_NONE, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}}
+#define TRTCOLL_ERROR_INIT                                                                                                                 \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_error), 0, TRTCOLL_RANK_NONE, 0, 0, 0, 0, 0, 0, {0}, {0},                                                    \
+        {                                                                                                                                  \
+            0                                                                                                                              \
+        }                                                                                                                                  \
+    }
 
 /* Copies the details of this thread's latest failure into *error (at most error->size bytes). Returns its code. Since 0.1. */
 TRTCOLL_API int trtcoll_last_error(struct trtcoll_error *error);
-/* Static strings: "TRTCOLL_EPEERDEAD", "a member of the group has died". An unknown code gives "TRTCOLL_E?" and "unknown error". Since 0.1. */
+/* Static strings: "TRTCOLL_EPEERDEAD", "a member of the group has died". An unknown code gives "TRTCOLL_E?" and "unknown error". Since 0.1.
+ */
 TRTCOLL_API const char *trtcoll_error_name(int code);
 TRTCOLL_API const char *trtcoll_error_text(int code);
 /* "0.1.0". Since 0.1. */
@@ -192,10 +199,13 @@ struct trtcoll_ctx_options {
     uint32_t timeout_ms;     /* of attaching and of every request to the daemon that waits for no peer; 0: 5000 */
     uint32_t reserved;
     const struct trtcoll_allocator *allocator; /* copied; NULL: malloc and free */
-    trtcoll_log_fn log;      /* NULL: silence */
+    trtcoll_log_fn log;                        /* NULL: silence */
     void *log_arg;
 };
-#define TRTCOLL_CTX_OPTIONS_INIT {sizeof(struct trtcoll_ctx_options), -1, NULL, NULL, 0, 0, NULL, NULL, NULL}
+#define TRTCOLL_CTX_OPTIONS_INIT                                                                                                           \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_ctx_options), -1, NULL, NULL, 0, 0, NULL, NULL, NULL                                                         \
+    }
 
 /*
  * trtcoll_ctx_open: attach to the daemon.
@@ -210,19 +220,19 @@ struct trtcoll_ctx_options {
 TRTCOLL_API int trtcoll_ctx_open(const struct trtcoll_ctx_options *options, struct trtcoll_ctx **ctx);
 
 /*
- * trtcoll_ctx_close: leave all groups, release all plans, events, memory and the connection. NULL is allowed. The other members of its groups see a member
- * that left; a run that waits for this rank ends with EPEERDEAD there. No other thread may be inside a call on this context. Memory from
- * trtcoll_alloc is unmapped. In a forked child it frees only local memory and never disturbs the parent. Since 0.1.
+ * trtcoll_ctx_close: leave all groups, release all plans, events, memory and the connection. NULL is allowed. The other members of its
+ * groups see a member that left; a run that waits for this rank ends with EPEERDEAD there. No other thread may be inside a call on this
+ * context. Memory from trtcoll_alloc is unmapped. In a forked child it frees only local memory and never disturbs the parent. Since 0.1.
  */
 TRTCOLL_API void trtcoll_ctx_close(struct trtcoll_ctx *ctx);
 
 struct trtcoll_ctx_info {
     uint32_t size;
-    int32_t device;      /* -1 while no group has fixed it */
-    uint64_t client_id;  /* as trtcollctl shows it */
+    int32_t device;     /* -1 while no group has fixed it */
+    uint64_t client_id; /* as trtcollctl shows it */
     uint64_t daemon_generation;
     uint32_t max_groups, max_plans, max_in_flight;
-    uint32_t connected;  /* 0 once the daemon is known to be gone */
+    uint32_t connected; /* 0 once the daemon is known to be gone */
     uint64_t max_bytes;
     char daemon_version[64];
 };
@@ -239,14 +249,15 @@ TRTCOLL_API int trtcoll_ctx_info(struct trtcoll_ctx *ctx, struct trtcoll_ctx_inf
  * Ownership  *group is the context's; give it back with trtcoll_group_leave, or close the context.
  *
  * Returns 0 or: ENOENT (no such group), EPERM, EINVAL (rank out of range, or its device is not this context's), EBUSY (that rank
- * is taken), EQUOTA, ETIMEOUT (last_error's text names the absent ranks), EPEERDEAD (a joined member died meanwhile), EDRAIN, ECONN. Since 0.1.
+ * is taken), EQUOTA, ETIMEOUT (last_error's text names the absent ranks), EPEERDEAD (a joined member died meanwhile), EDRAIN, ECONN. Since
+ * 0.1.
  */
 TRTCOLL_API int trtcoll_group_join(struct trtcoll_ctx *ctx, const char *name, int rank, uint32_t timeout_ms, struct trtcoll_group **group);
 
 /*
- * trtcoll_group_create: make a group at run time. Every member calls it with the same name and size and its own rank; blocking, ownership and
- * errors as trtcoll_group_join, and EMISMATCH (size differs from that of another member), EEXIST (a configured group, or one that is complete, has this name).
- * The name is 1 to 63 bytes of [A-Za-z0-9._:/-]. It is free again when all members have left. Since 0.1.
+ * trtcoll_group_create: make a group at run time. Every member calls it with the same name and size and its own rank; blocking, ownership
+ * and errors as trtcoll_group_join, and EMISMATCH (size differs from that of another member), EEXIST (a configured group, or one that is
+ * complete, has this name). The name is 1 to 63 bytes of [A-Za-z0-9._:/-]. It is free again when all members have left. Since 0.1.
  */
 TRTCOLL_API int trtcoll_group_create(struct trtcoll_ctx *ctx, const char *name, uint32_t size, uint32_t rank, uint32_t timeout_ms,
                                      struct trtcoll_group **group);
@@ -266,13 +277,13 @@ struct trtcoll_group_info {
     uint32_t size;
     uint32_t rank;
     uint32_t nranks;
-    uint32_t state;     /* trtcoll_group_state */
-    uint64_t epoch;     /* grows with every re-forming */
-    uint64_t deadline_ns; /* longest wait of one operation for its peers, now */
-    int32_t code;       /* BROKEN: why */
-    uint32_t culprit;   /* BROKEN: rank to blame or TRTCOLL_RANK_NONE */
+    uint32_t state;                       /* trtcoll_group_state */
+    uint64_t epoch;                       /* grows with every re-forming */
+    uint64_t deadline_ns;                 /* longest wait of one operation for its peers, now */
+    int32_t code;                         /* BROKEN: why */
+    uint32_t culprit;                     /* BROKEN: rank to blame or TRTCOLL_RANK_NONE */
     uint64_t runs_started, runs_finished; /* of this rank, direct lane */
-    uint32_t in_flight; /* served requests not yet completed */
+    uint32_t in_flight;                   /* served requests not yet completed */
     int32_t device;
     char name[64];
 };
@@ -289,8 +300,8 @@ enum { TRTCOLL_REFORM_SHRINK = 1u << 0 };
  * Collective over the survivors: all call it with the same flags. All plans of the group are gone afterwards (release them, make new ones);
  * events of requests in flight report the failure.
  *
- * Returns 0 or: EINVAL (the group is not broken), EMISMATCH (flags differ), ETIMEOUT (names the absent ranks), EPEERDEAD (another member died: call
- * again), ECONN, EDRAIN. Since 0.1.
+ * Returns 0 or: EINVAL (the group is not broken), EMISMATCH (flags differ), ETIMEOUT (names the absent ranks), EPEERDEAD (another member
+ * died: call again), ECONN, EDRAIN. Since 0.1.
  */
 TRTCOLL_API int trtcoll_group_reform(struct trtcoll_group *group, uint32_t flags, uint32_t timeout_ms);
 
@@ -301,8 +312,8 @@ TRTCOLL_API int trtcoll_group_reform(struct trtcoll_group *group, uint32_t flags
 TRTCOLL_API int trtcoll_group_abort(struct trtcoll_group *group, const char *reason);
 
 /*
- * trtcoll_group_fd: an eventfd for event loops. Becomes readable when a served request of this group completes or the group breaks: read 8 bytes from
- * it, then query all outstanding events (notifications coalesce). Owned by the group. Since 0.1.
+ * trtcoll_group_fd: an eventfd for event loops. Becomes readable when a served request of this group completes or the group breaks: read 8
+ * bytes from it, then query all outstanding events (notifications coalesce). Owned by the group. Since 0.1.
  */
 TRTCOLL_API int trtcoll_group_fd(struct trtcoll_group *group, int *fd);
 
@@ -338,15 +349,16 @@ TRTCOLL_API int trtcoll_unregister(struct trtcoll_ctx *ctx, void *pointer);
  *   bias    t = s + bias (TRTCOLL_BIAS), else t = s                       one rounding to dtype
  *   NONE    out = t
  *   fused   u = t + residual_in (one rounding); residual_out = u
- *           norm = u / sqrt(mean(u^2) + eps) * norm_weight                fp32, one rounding (TensorRT-LLM's fused RMSNorm, no mean subtraction)
- *           RESIDUAL_RMS_NORM, ..OUT_..: out = norm
+ *           norm = u / sqrt(mean(u^2) + eps) * norm_weight                fp32, one rounding (TensorRT-LLM's fused RMSNorm, no mean
+ * subtraction) RESIDUAL_RMS_NORM, ..OUT_..: out = norm
  *           ..FP8:   quant_out = E4M3(norm * (1 / scale[0])), saturating, [M][hidden] bytes; scale is the dequantisation scale
- *           ..NVFP4: blocks of 16: sf = E4M3(scale[0] * max|norm| / 6), code = E2M1(norm * scale[0] / sf); quant_out [M][hidden/2] bytes, element 2i in the
- *                    low nibble; scale_out roundup(M,128) * roundup(hidden/16,4) bytes in the 128x4 swizzle, padding untouched;
- *                    scale is the encode scale, typically 448 * 6 / amax. Not with FP32.
- * A group of one applies the epilogue too. Everything is the same bit for bit on all ranks and from run to run.
+ *           ..NVFP4: blocks of 16: sf = E4M3(scale[0] * max|norm| / 6), code = E2M1(norm * scale[0] / sf); quant_out [M][hidden/2] bytes,
+ * element 2i in the low nibble; scale_out roundup(M,128) * roundup(hidden/16,4) bytes in the 128x4 swizzle, padding untouched; scale is the
+ * encode scale, typically 448 * 6 / amax. Not with FP32. A group of one applies the epilogue too. Everything is the same bit for bit on all
+ * ranks and from run to run.
  *
- * dtype: fused FP32, FP16, BF16; plain also the integer types and FP64. redop: fused SUM only. hidden * element size: a multiple of 16 when fused.
+ * dtype: fused FP32, FP16, BF16; plain also the integer types and FP64. redop: fused SUM only. hidden * element size: a multiple of 16 when
+ * fused.
  */
 struct trtcoll_all_reduce_desc {
     uint32_t size;
@@ -360,8 +372,11 @@ struct trtcoll_all_reduce_desc {
     uint64_t max_tokens; /* largest M of a run, >= 1 */
     uint64_t hidden;     /* >= 1 */
 };
-#define TRTCOLL_ALL_REDUCE_DESC_INIT \
-    {sizeof(struct trtcoll_all_reduce_desc), TRTCOLL_BF16, TRTCOLL_SUM, TRTCOLL_STRATEGY_AUTO, TRTCOLL_FUSION_NONE, TRTCOLL_LANE_AUTO, 0, 0, 1, 1}
+#define TRTCOLL_ALL_REDUCE_DESC_INIT                                                                                                       \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_all_reduce_desc), TRTCOLL_BF16, TRTCOLL_SUM, TRTCOLL_STRATEGY_AUTO, TRTCOLL_FUSION_NONE, TRTCOLL_LANE_AUTO,  \
+            0, 0, 1, 1                                                                                                                     \
+    }
 
 /* One tensor of a list: its shape and type, without a pointer. ndim 1..8. present = 0: an absent entry, skipped on every rank. */
 struct trtcoll_tensor {
@@ -373,8 +388,8 @@ struct trtcoll_tensor {
 };
 
 /*
- * All-gather: out = concatenation of all ranks' tensors along `dim`, ascending ranks. Reduce-scatter: reduction over all ranks, rank i keeps slice i along
- * `dim`. One tensor, or a list of up to 16 (which may differ in type and shape; absent entries stay absent).
+ * All-gather: out = concatenation of all ranks' tensors along `dim`, ascending ranks. Reduce-scatter: reduction over all ranks, rank i
+ * keeps slice i along `dim`. One tensor, or a list of up to 16 (which may differ in type and shape; absent entries stay absent).
  *
  * tensors    shape of the *input* of this rank. Without sizes all ranks have the same shape, and reduce-scatter's extent along dim is
  *            divisible by the group size. With sizes, sizes[i] is rank i's extent along dim (0 allowed): all-gather needs shape[dim] ==
@@ -391,11 +406,15 @@ struct trtcoll_gather_desc {
     const struct trtcoll_tensor *tensors;
     const uint64_t *sizes; /* group size entries, or NULL */
 };
-#define TRTCOLL_GATHER_DESC_INIT {sizeof(struct trtcoll_gather_desc), 0, TRTCOLL_LANE_AUTO, 0, 1, 0, NULL, NULL}
+#define TRTCOLL_GATHER_DESC_INIT                                                                                                           \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_gather_desc), 0, TRTCOLL_LANE_AUTO, 0, 1, 0, NULL, NULL                                                      \
+    }
 
 /*
- * All-to-all in the Helix list form: for list g, in[g * N + j] goes to rank j; out[g] has shape [N, shape of g] and holds at [j] what rank j
- * had put at its position g * N + (this rank). All N tensors of a list have the same shape and type; lists may differ. A group of one copies.
+ * All-to-all in the Helix list form: for list g, in[g * N + j] goes to rank j; out[g] has shape [N, shape of g] and holds at [j] what rank
+ * j had put at its position g * N + (this rank). All N tensors of a list have the same shape and type; lists may differ. A group of one
+ * copies.
  */
 struct trtcoll_all_to_all_desc {
     uint32_t size;
@@ -404,7 +423,10 @@ struct trtcoll_all_to_all_desc {
     uint32_t flags;
     const struct trtcoll_tensor *tensors; /* one per list: the shape of one of its N tensors */
 };
-#define TRTCOLL_ALL_TO_ALL_DESC_INIT {sizeof(struct trtcoll_all_to_all_desc), TRTCOLL_LANE_AUTO, 1, 0, NULL}
+#define TRTCOLL_ALL_TO_ALL_DESC_INIT                                                                                                       \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_all_to_all_desc), TRTCOLL_LANE_AUTO, 1, 0, NULL                                                              \
+    }
 
 /* Broadcast: out = root's in, `count` elements. in is read on the root only (others may pass NULL); in == out is allowed. */
 struct trtcoll_broadcast_desc {
@@ -416,7 +438,10 @@ struct trtcoll_broadcast_desc {
     uint32_t flags;
     uint32_t reserved;
 };
-#define TRTCOLL_BROADCAST_DESC_INIT {sizeof(struct trtcoll_broadcast_desc), TRTCOLL_LANE_AUTO, TRTCOLL_BF16, 0, 0, 0, 0}
+#define TRTCOLL_BROADCAST_DESC_INIT                                                                                                        \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_broadcast_desc), TRTCOLL_LANE_AUTO, TRTCOLL_BF16, 0, 0, 0, 0                                                 \
+    }
 
 struct trtcoll_barrier_desc {
     uint32_t size;
@@ -424,25 +449,34 @@ struct trtcoll_barrier_desc {
     uint32_t flags;
     uint32_t reserved;
 };
-#define TRTCOLL_BARRIER_DESC_INIT {sizeof(struct trtcoll_barrier_desc), TRTCOLL_LANE_AUTO, 0, 0}
+#define TRTCOLL_BARRIER_DESC_INIT                                                                                                          \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_barrier_desc), TRTCOLL_LANE_AUTO, 0, 0                                                                       \
+    }
 
 /*
  * trtcoll_plan_create_*: prepare a collective. All slow work (agreement, mapping, growth of workspaces) happens here.
  *
- * Collective: every rank of the group calls it, in the same order among the group's plans, with the same descriptor. The daemon compares: a difference
- * ends the call on every rank with EMISMATCH naming rank, field and both values, and nothing is made.
- * Blocking   Until all ranks have called, at most the configuration's plan deadline.
- * Ownership  *plan belongs to the group; trtcoll_plan_release gives it back, leaving the group does too.
+ * Collective: every rank of the group calls it, in the same order among the group's plans, with the same descriptor. The daemon compares: a
+ * difference ends the call on every rank with EMISMATCH naming rank, field and both values, and nothing is made. Blocking   Until all ranks
+ * have called, at most the configuration's plan deadline. Ownership  *plan belongs to the group; trtcoll_plan_release gives it back,
+ * leaving the group does too.
  *
- * Returns 0 or: EINVAL, ENOTSUP (the text says what is supported), EMISMATCH, ETIMEOUT (names the absent ranks), EQUOTA, ENOMEM, EPEERDEAD, EEXECUTOR,
- * EABORTED, ECONN, EDRAIN. Since 0.1.
+ * Returns 0 or: EINVAL, ENOTSUP (the text says what is supported), EMISMATCH, ETIMEOUT (names the absent ranks), EQUOTA, ENOMEM, EPEERDEAD,
+ * EEXECUTOR, EABORTED, ECONN, EDRAIN. Since 0.1.
  */
-TRTCOLL_API int trtcoll_plan_create_all_reduce(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *desc, struct trtcoll_plan **plan);
-TRTCOLL_API int trtcoll_plan_create_all_gather(struct trtcoll_group *group, const struct trtcoll_gather_desc *desc, struct trtcoll_plan **plan);
-TRTCOLL_API int trtcoll_plan_create_reduce_scatter(struct trtcoll_group *group, const struct trtcoll_gather_desc *desc, struct trtcoll_plan **plan);
-TRTCOLL_API int trtcoll_plan_create_all_to_all(struct trtcoll_group *group, const struct trtcoll_all_to_all_desc *desc, struct trtcoll_plan **plan);
-TRTCOLL_API int trtcoll_plan_create_broadcast(struct trtcoll_group *group, const struct trtcoll_broadcast_desc *desc, struct trtcoll_plan **plan);
-TRTCOLL_API int trtcoll_plan_create_barrier(struct trtcoll_group *group, const struct trtcoll_barrier_desc *desc, struct trtcoll_plan **plan);
+TRTCOLL_API int trtcoll_plan_create_all_reduce(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *desc,
+                                               struct trtcoll_plan **plan);
+TRTCOLL_API int trtcoll_plan_create_all_gather(struct trtcoll_group *group, const struct trtcoll_gather_desc *desc,
+                                               struct trtcoll_plan **plan);
+TRTCOLL_API int trtcoll_plan_create_reduce_scatter(struct trtcoll_group *group, const struct trtcoll_gather_desc *desc,
+                                                   struct trtcoll_plan **plan);
+TRTCOLL_API int trtcoll_plan_create_all_to_all(struct trtcoll_group *group, const struct trtcoll_all_to_all_desc *desc,
+                                               struct trtcoll_plan **plan);
+TRTCOLL_API int trtcoll_plan_create_broadcast(struct trtcoll_group *group, const struct trtcoll_broadcast_desc *desc,
+                                              struct trtcoll_plan **plan);
+TRTCOLL_API int trtcoll_plan_create_barrier(struct trtcoll_group *group, const struct trtcoll_barrier_desc *desc,
+                                            struct trtcoll_plan **plan);
 
 /* Gives the plan back. Not collective. Runs in flight finish first for the daemon; their events stay valid. NULL is allowed. Since 0.1. */
 TRTCOLL_API int trtcoll_plan_release(struct trtcoll_plan *plan);
@@ -454,9 +488,9 @@ struct trtcoll_plan_info {
     uint32_t lane;     /* DIRECT or SERVED */
     uint32_t strategy; /* all-reduce: of a run with max_tokens */
     uint32_t reserved;
-    uint64_t runs;     /* started by this process */
+    uint64_t runs;        /* started by this process */
     uint64_t staged_runs; /* served runs that had to copy through daemon memory */
-    char reason[256];  /* why this lane and strategy */
+    char reason[256];     /* why this lane and strategy */
 };
 /* Local, never blocks. Since 0.1. */
 TRTCOLL_API int trtcoll_plan_info(struct trtcoll_plan *plan, struct trtcoll_plan_info *info);
@@ -469,21 +503,24 @@ TRTCOLL_API const char *trtcoll_op_name(uint32_t op); /* "all-reduce"; NULL if u
 struct trtcoll_run_args {
     uint32_t size;
     uint32_t reserved;
-    uint64_t tokens;       /* all-reduce: M, 1..max_tokens. Others: 0, or without sizes a smaller extent along dim than the plan's
-                              (per-rank extent: of all-gather's input, of reduce-scatter's output) */
+    uint64_t tokens; /* all-reduce: M, 1..max_tokens. Others: 0, or without sizes a smaller extent along dim than the plan's
+                        (per-rank extent: of all-gather's input, of reduce-scatter's output) */
     const void *in;
     void *out;
     const void *residual_in;
-    void *residual_out;    /* may equal residual_in */
+    void *residual_out;      /* may equal residual_in */
     const void *norm_weight; /* [hidden] of dtype */
-    const void *bias;      /* [hidden] of dtype */
-    const float *scale;    /* one value */
+    const void *bias;        /* [hidden] of dtype */
+    const float *scale;      /* one value */
     void *quant_out;
     void *scale_out;
     const void *const *in_list; /* tensor_count entries; all-to-all: list_count * ranks */
     void *const *out_list;      /* tensor_count entries; all-to-all: list_count */
 };
-#define TRTCOLL_RUN_ARGS_INIT {sizeof(struct trtcoll_run_args), 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL}
+#define TRTCOLL_RUN_ARGS_INIT                                                                                                              \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_run_args), 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL                            \
+    }
 
 /*
  * trtcoll_plan_run: one execution of a prepared collective.
@@ -503,7 +540,8 @@ struct trtcoll_run_args {
  *   EQUOTA     staging needs more memory than the client may hold
  *   EPEERDEAD, ETIMEOUT, EMISMATCH, EEXECUTOR, EABORTED   the group is broken, last_error says why and by whom; re-form or leave
  *   ECONN      served lane: the daemon is gone (the direct lane goes on without it)
- * After a failure of the served lane nothing was enqueued. After one of the direct lane the output buffers' content is undefined. Since 0.1.
+ * After a failure of the served lane nothing was enqueued. After one of the direct lane the output buffers' content is undefined. Since
+ * 0.1.
  */
 TRTCOLL_API int trtcoll_plan_run(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, struct CUstream_st *stream,
                                  struct trtcoll_event **event);
@@ -521,8 +559,8 @@ TRTCOLL_API int trtcoll_event_query(struct trtcoll_event *event);
 
 struct trtcoll_event_info {
     uint32_t size;
-    int32_t code;       /* as trtcoll_event_query */
-    uint32_t rank;      /* of a failure: whom it is about, or TRTCOLL_RANK_NONE */
+    int32_t code;  /* as trtcoll_event_query */
+    uint32_t rank; /* of a failure: whom it is about, or TRTCOLL_RANK_NONE */
     uint32_t lane;
     uint64_t submit_ns; /* CLOCK_MONOTONIC */
     uint64_t start_ns;  /* 0 until done */
@@ -535,22 +573,25 @@ TRTCOLL_API void trtcoll_event_put(struct trtcoll_event *event);
 /* ---- one-call forms ---- */
 
 /*
- * Collectives without plans in the caller's hands: they look for a plan of the same descriptor in the group's cache (64 entries, least recently
- * used goes first) and make it when it is missing, then run and wait. Collective like both. The plan's max_tokens is the next power of two of
- * `tokens`. Errors as the two calls. Since 0.1.
+ * Collectives without plans in the caller's hands: they look for a plan of the same descriptor in the group's cache (64 entries, least
+ * recently used goes first) and make it when it is missing, then run and wait. Collective like both. The plan's max_tokens is the next
+ * power of two of `tokens`. Errors as the two calls. Since 0.1.
  */
 TRTCOLL_API int trtcoll_all_reduce(struct trtcoll_group *group, const void *in, void *out, uint64_t count, uint32_t dtype, uint32_t redop);
-TRTCOLL_API int trtcoll_all_reduce_fused(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *desc, const struct trtcoll_run_args *args);
-TRTCOLL_API int trtcoll_all_gather(struct trtcoll_group *group, const void *in, void *out, uint64_t count, uint32_t dtype); /* count: per rank */
-TRTCOLL_API int trtcoll_reduce_scatter(struct trtcoll_group *group, const void *in, void *out, uint64_t count, uint32_t dtype, uint32_t redop); /* count: per rank, of out */
+TRTCOLL_API int trtcoll_all_reduce_fused(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *desc,
+                                         const struct trtcoll_run_args *args);
+TRTCOLL_API int trtcoll_all_gather(struct trtcoll_group *group, const void *in, void *out, uint64_t count,
+                                   uint32_t dtype); /* count: per rank */
+TRTCOLL_API int trtcoll_reduce_scatter(struct trtcoll_group *group, const void *in, void *out, uint64_t count, uint32_t dtype,
+                                       uint32_t redop); /* count: per rank, of out */
 TRTCOLL_API int trtcoll_broadcast(struct trtcoll_group *group, const void *in, void *out, uint64_t count, uint32_t dtype, uint32_t root);
 TRTCOLL_API int trtcoll_barrier(struct trtcoll_group *group);
 
 /* ---- what is supported ---- */
 
 /*
- * trtcoll_supports: would a group of `nranks` on this context's device accept such an all-reduce? 0 yes; else the code that plan creation would
- * return, with the reason in trtcoll_last_error. Local, never blocks. Since 0.1.
+ * trtcoll_supports: would a group of `nranks` on this context's device accept such an all-reduce? 0 yes; else the code that plan creation
+ * would return, with the reason in trtcoll_last_error. Local, never blocks. Since 0.1.
  */
 TRTCOLL_API int trtcoll_supports(struct trtcoll_ctx *ctx, uint32_t nranks, const struct trtcoll_all_reduce_desc *desc);
 

@@ -33,7 +33,8 @@ struct tck_comm_params {
     _Atomic uint64_t *missing_ranks;
     /* Busy-wait budget before a waiter yields and then sleeps in short, bounded naps. */
     uint32_t spin_us;
-    /* Asked now and then by long waits (every few ms at most); a non-zero answer (a negative tcw_errno) ends the wait with it. May be NULL. */
+    /* Asked now and then by long waits (every few ms at most); a non-zero answer (a negative tcw_errno) ends the wait with it. May be NULL.
+     */
     int (*poll)(void *arg);
     void *poll_arg;
 };
@@ -49,7 +50,8 @@ void tck_comm_destroy(struct tck_comm *comm);
 int tck_plan_workspace(tck_device_kind kind, const struct tcw_plan_desc *desc, uint32_t nranks, uint64_t *bytes,
                        struct tcw_complaint *complaint);
 
-/* The buffers of one run. Lists follow tcw_plan_slot_count; unused slots are NULL. Sizes are tcw_plan_slot_bytes; the caller checked them. */
+/* The buffers of one run. Lists follow tcw_plan_slot_count; unused slots are NULL. Sizes are tcw_plan_slot_bytes; the caller checked them.
+ */
 struct tck_run {
     const struct tcw_plan_desc *desc; /* checked */
     uint32_t plan_id;
@@ -68,9 +70,9 @@ struct tck_run {
 
 /* What went wrong. */
 struct tck_fault {
-    int code;         /* negative tcw_errno */
-    uint32_t rank;    /* the rank it is about, or TCW_NOBODY */
-    uint64_t step;    /* ETIMEOUT: that rank's last known step */
+    int code;          /* negative tcw_errno */
+    uint32_t rank;     /* the rank it is about, or TCW_NOBODY */
+    uint64_t step;     /* ETIMEOUT: that rank's last known step */
     const char *field; /* EMISMATCH: "plan", "tokens", ... */
     uint64_t mine, theirs;
 };

@@ -17,7 +17,8 @@ struct tck_memory {
     tck_device_kind kind;
 };
 
-/* Allocates and maps zeroed memory, `bytes` rounded up to whole pages, pages reserved. 0 or a negative tcw_errno; *memory set on success. */
+/* Allocates and maps zeroed memory, `bytes` rounded up to whole pages, pages reserved. 0 or a negative tcw_errno; *memory set on success.
+ */
 int tck_memory_create(tck_device_kind kind, const char *name, uint64_t bytes, struct tck_memory *memory);
 /* Maps memory of another process; takes ownership of `fd` on success only. Checks type, seals and size. */
 int tck_memory_import(tck_device_kind kind, int fd, uint64_t bytes, struct tck_memory *memory);

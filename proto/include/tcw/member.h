@@ -2,8 +2,8 @@
  * Member page: one small memfd per membership (client x group instance) and lane owner. Design section 2 calls it the control page.
  *
  * Two of them exist per membership, of the same layout: the *client's page*, mapped by that client and by the control process, and the
- * *executor's page*, mapped by the executor worker and the control process. The control process writes the first part (deadline, abort), the page's
- * runner (client thread on the direct lane, executor worker on the served lane) writes the rest: progress, flight recorder,
+ * *executor's page*, mapped by the executor worker and the control process. The control process writes the first part (deadline, abort),
+ * the page's runner (client thread on the direct lane, executor worker on the served lane) writes the rest: progress, flight recorder,
  * histograms. The control process treats everything a client wrote as untrusted numbers: it copies, bounds and displays them.
  *
  * Owner: the control process holds the fd; mappings end with their processes. One writer per word.
@@ -18,16 +18,25 @@
 #define TCW_MEMBER_MAGIC 0x4d574354u /* "TCWM" */
 
 enum {
-    TCW_RECORDS = 256,          /* flight recorder entries, power of two */
-    TCW_SIZE_CLASSES = 10,      /* message bytes: <=64, <=512, <=4K, <=32K, <=256K, <=2M, <=16M, <=128M, <=1G, larger */
-    TCW_LATENCY_BUCKETS = 40,   /* see tcw_latency_bucket */
+    TCW_RECORDS = 256,        /* flight recorder entries, power of two */
+    TCW_SIZE_CLASSES = 10,    /* message bytes: <=64, <=512, <=4K, <=32K, <=256K, <=2M, <=16M, <=128M, <=1G, larger */
+    TCW_LATENCY_BUCKETS = 40, /* see tcw_latency_bucket */
     TCW_MEMBER_MAX_OPS = 8,
 };
 
 /* abort_word: 0 none; else low 32 bits the error code's magnitude, high 32 bits the culprit rank (0xffffffff: nobody's fault). */
-static inline uint64_t tcw_abort_pack(int code, uint32_t culprit) { return (uint64_t)culprit << 32 | (uint32_t)-code; }
-static inline int tcw_abort_code(uint64_t word) { return -(int)(uint32_t)word; }
-static inline uint32_t tcw_abort_culprit(uint64_t word) { return (uint32_t)(word >> 32); }
+static inline uint64_t tcw_abort_pack(int code, uint32_t culprit)
+{
+    return (uint64_t)culprit << 32 | (uint32_t)-code;
+}
+static inline int tcw_abort_code(uint64_t word)
+{
+    return -(int)(uint32_t)word;
+}
+static inline uint32_t tcw_abort_culprit(uint64_t word)
+{
+    return (uint32_t)(word >> 32);
+}
 #define TCW_NOBODY 0xffffffffu
 
 /* Written by the control process before it raises abort_word (store-release), read after it (load-acquire). */
@@ -40,7 +49,12 @@ struct tcw_abort_info {
     char text[TCW_TEXT_BYTES];
 };
 
-typedef enum tcw_member_state { TCW_MEMBER_IDLE = 0, TCW_MEMBER_RUNNING = 1, TCW_MEMBER_WAITING = 2, TCW_MEMBER_FAILED = 3 } tcw_member_state;
+typedef enum tcw_member_state {
+    TCW_MEMBER_IDLE = 0,
+    TCW_MEMBER_RUNNING = 1,
+    TCW_MEMBER_WAITING = 2,
+    TCW_MEMBER_FAILED = 3
+} tcw_member_state;
 
 /* One request in the flight recorder. `sequence` is written last (store-release) and equals index + 1, so a torn entry shows. */
 struct tcw_record {
@@ -76,11 +90,11 @@ struct tcw_member_page {
     /* runner: progress */
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t runs_started;
     _Atomic uint64_t runs_finished;
-    _Atomic uint64_t plan_hash;      /* running hash over (plan_id, tokens) of started runs */
+    _Atomic uint64_t plan_hash; /* running hash over (plan_id, tokens) of started runs */
     _Atomic uint64_t state_since_ns;
-    _Atomic uint64_t missing_ranks;  /* while WAITING: bit per rank not yet arrived */
-    _Atomic uint32_t state;          /* tcw_member_state */
-    _Atomic uint32_t plan_id;        /* of the current or last run */
+    _Atomic uint64_t missing_ranks; /* while WAITING: bit per rank not yet arrived */
+    _Atomic uint32_t state;         /* tcw_member_state */
+    _Atomic uint32_t plan_id;       /* of the current or last run */
 
     /* runner: latency, per operation and size class */
     _Alignas(TCW_TWO_LINES) _Atomic uint32_t latency[TCW_MEMBER_MAX_OPS][TCW_SIZE_CLASSES][TCW_LATENCY_BUCKETS];
@@ -102,7 +116,8 @@ void tcw_member_page_format(struct tcw_member_page *page, uint64_t group_id, uin
 /* TCW_EPROTO unless `bytes` of `page` are a member page of this ABI with this rank and size. */
 int tcw_member_page_check(const struct tcw_member_page *page, uint64_t bytes, uint64_t group_id, uint32_t rank, uint32_t nranks);
 
-/* Control process: fills abort_info and raises the word, once per epoch: a second call changes nothing and returns 0; the first returns 1. */
+/* Control process: fills abort_info and raises the word, once per epoch: a second call changes nothing and returns 0; the first returns 1.
+ */
 int tcw_member_abort(struct tcw_member_page *page, const struct tcw_abort_info *info);
 
 unsigned tcw_size_class(uint64_t bytes);

@@ -39,9 +39,9 @@ enum {
 
 struct tcw_hello {
     uint32_t abi_min, abi_max;
-    uint64_t features; /* wanted; unknown bits are refused */
-    int32_t device;    /* wanted device number, -1: the daemon chooses */
-    uint32_t role;     /* 0 client, 1 operator's tool: may only send ADMIN */
+    uint64_t features;         /* wanted; unknown bits are refused */
+    int32_t device;            /* wanted device number, -1: the daemon chooses */
+    uint32_t role;             /* 0 client, 1 operator's tool: may only send ADMIN */
     char name[TCW_NAME_BYTES]; /* for people; may be empty */
 };
 
@@ -64,7 +64,7 @@ struct tcw_error {
     int32_t pid;
     int32_t signal;
     uint64_t step;
-    uint64_t mine, theirs;     /* EMISMATCH: both values, of the receiving rank and of `rank` */
+    uint64_t mine, theirs;      /* EMISMATCH: both values, of the receiving rank and of `rank` */
     char field[TCW_NAME_BYTES]; /* EMISMATCH, EINVAL: what */
     char text[TCW_TEXT_BYTES];  /* the whole story for people */
 };
@@ -198,8 +198,8 @@ struct tcw_admin {
 };
 
 struct tcw_admin_text {
-    int32_t code; /* 0 or why not */
-    uint32_t more; /* 1: another part follows */
+    int32_t code;   /* 0 or why not */
+    uint32_t more;  /* 1: another part follows */
     uint32_t bytes; /* of text */
     uint32_t reserved;
     char text[8192];

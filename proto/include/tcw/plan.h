@@ -13,10 +13,10 @@ extern "C" {
 #endif
 
 enum {
-    TCW_PLAN_ACC_FP32 = 1u << 0,  /* ONESHOT, TWOSHOT, MIN_LATENCY: accumulate 16-bit types in fp32, round once */
-    TCW_PLAN_BIAS = 1u << 1,      /* sum + bias before the residual add (or as the result, with fusion NONE) */
-    TCW_PLAN_GRAPH = 1u << 2,     /* will be captured */
-    TCW_PLAN_SIZES = 1u << 3,     /* `sizes` holds each rank's extent */
+    TCW_PLAN_ACC_FP32 = 1u << 0, /* ONESHOT, TWOSHOT, MIN_LATENCY: accumulate 16-bit types in fp32, round once */
+    TCW_PLAN_BIAS = 1u << 1,     /* sum + bias before the residual add (or as the result, with fusion NONE) */
+    TCW_PLAN_GRAPH = 1u << 2,    /* will be captured */
+    TCW_PLAN_SIZES = 1u << 3,    /* `sizes` holds each rank's extent */
     TCW_PLAN_FLAGS_KNOWN = 15u,
 };
 
@@ -41,10 +41,10 @@ struct tcw_plan_desc {
     uint16_t redop;
     uint16_t lane; /* wanted lane */
     uint32_t flags;
-    uint32_t root; /* broadcast */
-    uint32_t eps_bits; /* fp32 bit pattern of epsilon */
-    uint64_t max_tokens; /* all-reduce: largest token count of a run */
-    uint64_t hidden;     /* all-reduce: elements of one token */
+    uint32_t root;         /* broadcast */
+    uint32_t eps_bits;     /* fp32 bit pattern of epsilon */
+    uint64_t max_tokens;   /* all-reduce: largest token count of a run */
+    uint64_t hidden;       /* all-reduce: elements of one token */
     uint32_t tensor_count; /* list operations, else 0 (all-reduce) or 1 */
     uint32_t reserved;
     uint64_t sizes[TCW_MAX_RANKS];
@@ -53,9 +53,9 @@ struct tcw_plan_desc {
 
 /* What is wrong with a descriptor or where two differ. Filled only on failure. */
 struct tcw_complaint {
-    const char *field; /* static string */
-    uint64_t mine;     /* the value found (tcw_plan_desc_check), or the value of `a` */
-    uint64_t theirs;   /* for a difference: the value of `b` */
+    const char *field;         /* static string */
+    uint64_t mine;             /* the value found (tcw_plan_desc_check), or the value of `a` */
+    uint64_t theirs;           /* for a difference: the value of `b` */
     char text[TCW_TEXT_BYTES]; /* what was found and what is allowed */
 };
 

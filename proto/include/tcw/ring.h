@@ -89,9 +89,9 @@ union tcw_sq_entry {
 
 struct tcw_cqe {
     uint64_t user_data;
-    int32_t result;   /* 0 or a negative tcw_errno */
-    uint16_t culprit; /* rank named by a failure, else 0xffff */
-    uint16_t flags;   /* 0 */
+    int32_t result;    /* 0 or a negative tcw_errno */
+    uint16_t culprit;  /* rank named by a failure, else 0xffff */
+    uint16_t flags;    /* 0 */
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t end_ns;
 };
@@ -119,8 +119,8 @@ struct tcw_ring {
     union tcw_sq_entry *sq;
     struct tcw_cqe *cq;
     uint32_t sq_entries, cq_entries;
-    uint32_t sq_local; /* client: next to write; executor: next to read */
-    uint32_t cq_local; /* client: next to read; executor: next to write */
+    uint32_t sq_local;      /* client: next to write; executor: next to read */
+    uint32_t cq_local;      /* client: next to read; executor: next to write */
     int sq_event, cq_event; /* eventfds, -1 if none; not owned */
     uint64_t client_id, generation;
 };

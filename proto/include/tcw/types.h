@@ -16,16 +16,16 @@ extern "C" {
 #define TCW_ABI_MAX 1u
 
 enum {
-    TCW_NAME_BYTES = 64,   /* names of groups and clients, terminating NUL included */
-    TCW_TEXT_BYTES = 256,  /* explanations, terminating NUL included */
-    TCW_MAX_RANKS = 64,    /* ranks in one group on the wire; devices may allow fewer */
-    TCW_MAX_TENSORS = 16,  /* entries of a list operation */
-    TCW_MAX_REFS = 320,    /* buffer references of one request */
-    TCW_MAX_FDS = 80,      /* descriptors beside one message */
+    TCW_NAME_BYTES = 64,  /* names of groups and clients, terminating NUL included */
+    TCW_TEXT_BYTES = 256, /* explanations, terminating NUL included */
+    TCW_MAX_RANKS = 64,   /* ranks in one group on the wire; devices may allow fewer */
+    TCW_MAX_TENSORS = 16, /* entries of a list operation */
+    TCW_MAX_REFS = 320,   /* buffer references of one request */
+    TCW_MAX_FDS = 80,     /* descriptors beside one message */
 };
 
 /* Epoch-valued words and cache lines: two lines per contended word, because of adjacent-line prefetch. */
-#define TCW_LINE 64u
+#define TCW_LINE      64u
 #define TCW_TWO_LINES 128u
 
 typedef enum tcw_op {
@@ -89,15 +89,15 @@ typedef enum tcw_lane { TCW_LANE_AUTO = 0, TCW_LANE_DIRECT = 1, TCW_LANE_SERVED 
 
 /* Buffers of one run, in the order in which a request lists them. A slot that the plan does not use is skipped. */
 typedef enum tcw_slot {
-    TCW_SLOT_IN = 0,           /* list operations: one per present tensor (all-to-all: lists x ranks) */
-    TCW_SLOT_OUT = 1,          /* all-reduce: the sum (NONE) or the norm; list operations: one per present tensor */
+    TCW_SLOT_IN = 0,  /* list operations: one per present tensor (all-to-all: lists x ranks) */
+    TCW_SLOT_OUT = 1, /* all-reduce: the sum (NONE) or the norm; list operations: one per present tensor */
     TCW_SLOT_RESIDUAL_IN = 2,
     TCW_SLOT_RESIDUAL_OUT = 3,
-    TCW_SLOT_NORM_WEIGHT = 4,  /* gamma, [hidden] */
-    TCW_SLOT_BIAS = 5,         /* [hidden] */
-    TCW_SLOT_SCALE = 6,        /* one fp32 */
-    TCW_SLOT_QUANT_OUT = 7,    /* FP8 or packed NVFP4 codes */
-    TCW_SLOT_SCALE_OUT = 8,    /* NVFP4 block scale factors, swizzled 128x4 */
+    TCW_SLOT_NORM_WEIGHT = 4, /* gamma, [hidden] */
+    TCW_SLOT_BIAS = 5,        /* [hidden] */
+    TCW_SLOT_SCALE = 6,       /* one fp32 */
+    TCW_SLOT_QUANT_OUT = 7,   /* FP8 or packed NVFP4 codes */
+    TCW_SLOT_SCALE_OUT = 8,   /* NVFP4 block scale factors, swizzled 128x4 */
     TCW_SLOT_COUNT
 } tcw_slot;
 

@@ -1,0 +1,247 @@
+#include <tcw/ring.h>
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool entries_allowed(uint32_t entries)
+{
+    return entries >= TCW_RING_MIN_ENTRIES && entries <= TCW_RING_MAX_ENTRIES && !(entries & (entries - 1));
+}
+
+static uint64_t sq_offset(void)
+{
+    return TCW_RING_HEADER_BYTES + sizeof(struct tcw_ring_indices);
+}
+static uint64_t cq_offset(uint32_t sq_entries)
+{
+    return sq_offset() + (uint64_t)sq_entries * sizeof(union tcw_sq_entry);
+}
+
+uint64_t tcw_ring_bytes(uint32_t sq_entries, uint32_t cq_entries)
+{
+    uint64_t bytes;
+
+    if (!entries_allowed(sq_entries) || !entries_allowed(cq_entries))
+        return 0;
+    bytes = cq_offset(sq_entries) + (uint64_t)cq_entries * sizeof(struct tcw_cqe);
+    return (bytes + TCW_RING_HEADER_BYTES - 1) / TCW_RING_HEADER_BYTES * TCW_RING_HEADER_BYTES;
+}
+
+static void header_fill(struct tcw_ring_header *header, uint32_t sq_entries, uint32_t cq_entries)
+{
+    memset(header, 0, sizeof(*header));
+    header->magic = TCW_RING_MAGIC;
+    header->abi = TCW_ABI_MAX;
+    header->header_bytes = TCW_RING_HEADER_BYTES;
+    header->sq_entry_bytes = sizeof(union tcw_sq_entry);
+    header->cq_entry_bytes = sizeof(struct tcw_cqe);
+    header->sq_entries = sq_entries;
+    header->cq_entries = cq_entries;
+    header->indices_offset = TCW_RING_HEADER_BYTES;
+    header->sq_offset = sq_offset();
+    header->cq_offset = cq_offset(sq_entries);
+    header->total_bytes = tcw_ring_bytes(sq_entries, cq_entries);
+}
+
+int tcw_ring_format(void *base, uint64_t bytes, uint32_t sq_entries, uint32_t cq_entries, uint64_t client_id, uint64_t generation)
+{
+    struct tcw_ring_header header;
+
+    if (!tcw_ring_bytes(sq_entries, cq_entries) || bytes < tcw_ring_bytes(sq_entries, cq_entries))
+        return TCW_EINVAL;
+    header_fill(&header, sq_entries, cq_entries);
+    header.client_id = client_id;
+    header.generation = generation;
+    memcpy(base, &header, sizeof(header));
+    return 0;
+}
+
+int tcw_ring_open(struct tcw_ring *ring, void *base, uint64_t bytes, int sq_event, int cq_event)
+{
+    struct tcw_ring_header header, expected;
+
+    if (bytes < TCW_RING_HEADER_BYTES)
+        return TCW_EPROTO;
+    memcpy(&header, base, sizeof(header));
+    if (header.magic != TCW_RING_MAGIC || !entries_allowed(header.sq_entries) || !entries_allowed(header.cq_entries))
+        return TCW_EPROTO;
+    /* This ABI has exactly one layout for given entry counts, so anything else in the header is not ours. */
+    header_fill(&expected, header.sq_entries, header.cq_entries);
+    expected.client_id = header.client_id;
+    expected.generation = header.generation;
+    if (memcmp(&header, &expected, sizeof(header)) || bytes < header.total_bytes)
+        return TCW_EPROTO;
+
+    memset(ring, 0, sizeof(*ring));
+    ring->base = base;
+    ring->bytes = bytes;
+    ring->indices = (struct tcw_ring_indices *)(ring->base + header.indices_offset);
+    ring->sq = (union tcw_sq_entry *)(ring->base + header.sq_offset);
+    ring->cq = (struct tcw_cqe *)(ring->base + header.cq_offset);
+    ring->sq_entries = header.sq_entries;
+    ring->cq_entries = header.cq_entries;
+    ring->sq_event = sq_event;
+    ring->cq_event = cq_event;
+    ring->client_id = header.client_id;
+    ring->generation = header.generation;
+    return 0;
+}
+
+int tcw_ring_submit(struct tcw_ring *ring, const struct tcw_sqe *head, const struct tcw_ref *refs, bool *wake)
+{
+    uint32_t needed = tcw_sqe_entries(head->ref_count), mask = ring->sq_entries - 1, done, i;
+    uint32_t used = ring->sq_local - atomic_load_explicit(&ring->indices->sq_head, memory_order_acquire);
+
+    *wake = false;
+    /* A consumer that claims more than was produced breaks the protocol; there is no room either way. */
+    if (used > ring->sq_entries || needed > ring->sq_entries - used)
+        return TCW_EAGAIN;
+
+    struct tcw_sqe first = *head;
+    done = head->ref_count < TCW_SQE_HEAD_REFS ? head->ref_count : TCW_SQE_HEAD_REFS;
+    memset(first.refs, 0, sizeof(first.refs));
+    if (done)
+        memcpy(first.refs, refs, done * sizeof(*refs));
+    ring->sq[ring->sq_local & mask].head = first;
+    for (i = 1; i < needed; i++) {
+        struct tcw_sqe_continuation next = {.op = TCW_SQE_CONTINUATION, .sequence = head->sequence};
+        uint32_t count = head->ref_count - done < TCW_SQE_CONT_REFS ? head->ref_count - done : TCW_SQE_CONT_REFS;
+
+        memcpy(next.refs, refs + done, count * sizeof(*refs));
+        ring->sq[(ring->sq_local + i) & mask].continuation = next;
+        done += count;
+    }
+    ring->sq_local += needed;
+    atomic_store_explicit(&ring->indices->sq_tail, ring->sq_local, memory_order_release);
+    /* Peer: tcw_ring_arm_executor. Either it sees our tail, or we see its flag. */
+    atomic_thread_fence(memory_order_seq_cst);
+    *wake = atomic_load_explicit(&ring->indices->sq_sleep, memory_order_relaxed) != 0;
+    return 0;
+}
+
+static int violation(const char **why, const char *text)
+{
+    *why = text;
+    return TCW_EPROTO;
+}
+
+int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char **why)
+{
+    uint32_t available = atomic_load_explicit(&ring->indices->sq_tail, memory_order_acquire) - ring->sq_local;
+    uint32_t mask = ring->sq_entries - 1, entries, done, i, j;
+
+    if (!available)
+        return 0;
+    if (available > ring->sq_entries)
+        return violation(why, "submission tail is further ahead than the ring is long");
+    request->head = ring->sq[ring->sq_local & mask].head; /* the only read of this entry */
+    if (request->head.op == TCW_SQE_CONTINUATION)
+        return violation(why, "a continuation entry without a head");
+    if (request->head.flags & ~(unsigned)TCW_SQE_FLAGS_KNOWN)
+        return violation(why, "unknown submission flags");
+    if (request->head.reserved)
+        return violation(why, "a reserved submission field is not zero");
+    if (request->head.ref_count > TCW_MAX_REFS)
+        return violation(why, "more buffer references than one request may have");
+    entries = tcw_sqe_entries(request->head.ref_count);
+    if (entries > available)
+        return violation(why, "a request was published before all of its entries");
+    done = request->head.ref_count < TCW_SQE_HEAD_REFS ? request->head.ref_count : TCW_SQE_HEAD_REFS;
+    memcpy(request->refs, request->head.refs, done * sizeof(struct tcw_ref));
+    for (i = 1; i < entries; i++) {
+        struct tcw_sqe_continuation next = ring->sq[(ring->sq_local + i) & mask].continuation;
+
+        if (next.op != TCW_SQE_CONTINUATION || next.reserved || next.sequence != request->head.sequence)
+            return violation(why, "a continuation entry does not belong to its head");
+        for (j = 0; j < TCW_SQE_CONT_REFS && done < request->head.ref_count; j++)
+            request->refs[done++] = next.refs[j];
+    }
+    ring->sq_local += entries;
+    atomic_store_explicit(&ring->indices->sq_head, ring->sq_local, memory_order_release);
+    return 1;
+}
+
+bool tcw_ring_pending(const struct tcw_ring *ring)
+{
+    return atomic_load_explicit(&ring->indices->sq_tail, memory_order_acquire) != ring->sq_local;
+}
+
+int tcw_ring_complete(struct tcw_ring *ring, const struct tcw_cqe *cqe)
+{
+    uint32_t used = ring->cq_local - atomic_load_explicit(&ring->indices->cq_head, memory_order_acquire);
+
+    if (used >= ring->cq_entries)
+        return TCW_EPROTO;
+    ring->cq[ring->cq_local & (ring->cq_entries - 1)] = *cqe;
+    ring->cq_local++;
+    atomic_store_explicit(&ring->indices->cq_tail, ring->cq_local, memory_order_release);
+    /* Peer: tcw_ring_arm_client. Either it sees our tail, or we see its flag. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&ring->indices->cq_sleep, memory_order_relaxed))
+        tcw_ring_wake(ring->cq_event);
+    return 0;
+}
+
+int tcw_ring_reap(struct tcw_ring *ring, struct tcw_cqe *cqe)
+{
+    uint32_t available = atomic_load_explicit(&ring->indices->cq_tail, memory_order_acquire) - ring->cq_local;
+
+    if (!available)
+        return 0;
+    if (available > ring->cq_entries)
+        return TCW_EPROTO;
+    *cqe = ring->cq[ring->cq_local & (ring->cq_entries - 1)];
+    ring->cq_local++;
+    atomic_store_explicit(&ring->indices->cq_head, ring->cq_local, memory_order_release);
+    return 1;
+}
+
+/* True if it is safe to block: the flag stands and, seen after it, the peer's index has not moved. */
+static bool arm(_Atomic uint32_t *flag, const _Atomic uint32_t *index, uint32_t local)
+{
+    atomic_store_explicit(flag, 1, memory_order_relaxed);
+    /* Peers: the fences behind the tail stores in tcw_ring_submit and tcw_ring_complete. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(index, memory_order_acquire) == local)
+        return true;
+    atomic_store_explicit(flag, 0, memory_order_relaxed);
+    return false;
+}
+
+/* Empties the eventfd, so that the next block waits for a new wake-up. */
+static void disarm(_Atomic uint32_t *flag, int event)
+{
+    uint64_t count;
+
+    atomic_store_explicit(flag, 0, memory_order_relaxed);
+    if (event >= 0)
+        while (read(event, &count, sizeof(count)) < 0 && errno == EINTR)
+            ;
+}
+
+bool tcw_ring_arm_executor(struct tcw_ring *ring)
+{
+    return arm(&ring->indices->sq_sleep, &ring->indices->sq_tail, ring->sq_local);
+}
+void tcw_ring_disarm_executor(struct tcw_ring *ring)
+{
+    disarm(&ring->indices->sq_sleep, ring->sq_event);
+}
+bool tcw_ring_arm_client(struct tcw_ring *ring)
+{
+    return arm(&ring->indices->cq_sleep, &ring->indices->cq_tail, ring->cq_local);
+}
+void tcw_ring_disarm_client(struct tcw_ring *ring)
+{
+    disarm(&ring->indices->cq_sleep, ring->cq_event);
+}
+
+void tcw_ring_wake(int event)
+{
+    const uint64_t one = 1;
+
+    if (event >= 0)
+        while (write(event, &one, sizeof(one)) < 0 && errno == EINTR)
+            ;
+}
