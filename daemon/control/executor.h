@@ -2,8 +2,9 @@
  * The control process's face of one executor process: starts it, speaks to it, notices its death, starts the next one.
  *
  * Lives in the control process (loop thread). Created for every configured device; the process itself is started on first use and, after a
- * death, again on next use (at most `restart_limit` times a minute, then the device is reported failed and requests are refused with EEXECUTOR).
- * A request either gets its callback exactly once (with EEXECUTOR if the process died first, EAGAIN never) or was refused synchronously.
+ * death, again on next use (at most `restart_limit` times a minute, then the device is reported failed and requests are refused with
+ * EEXECUTOR). A request either gets its callback exactly once (with EEXECUTOR if the process died first, EAGAIN never) or was refused
+ * synchronously.
  */
 #ifndef TCD_CONTROL_EXECUTOR_H
 #define TCD_CONTROL_EXECUTOR_H
@@ -39,6 +40,13 @@ void tcd_executor_destroy(struct tcd_executor *executor, unsigned grace_ms, void
  */
 int tcd_executor_request(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
                          tcd_executor_done done, void *arg);
+
+/*
+ * Settings that a reload may change. `grace_s`: how long a process that holds nothing (no attachment, no client memory) stays;
+ * `restart_limit`: deaths a minute that are put up with; after one more the device counts as failed until a minute has passed. Defaults: 60
+ * and 10.
+ */
+void tcd_executor_configure(struct tcd_executor *executor, unsigned grace_s, unsigned restart_limit);
 
 unsigned tcd_executor_device(const struct tcd_executor *executor);
 pid_t tcd_executor_pid(const struct tcd_executor *executor); /* 0: not running */

@@ -1,0 +1,507 @@
+#include "executor.h"
+
+#include "executor_process.h"
+
+#include <tcw/member.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { HEARTBEAT_MS = 1000, QUIT_MS = 5000, DEFAULT_GRACE_S = 60, DEFAULT_RESTARTS = 10 };
+static const uint64_t failure_window_ns = 60000000000ull;
+
+typedef enum executor_state {
+    EXECUTOR_STOPPED,
+    EXECUTOR_RUNNING,
+    EXECUTOR_QUITTING, /* told to leave because it holds nothing; requests wait for the next process */
+    EXECUTOR_ENDING,   /* the death is being told to the callbacks; likewise */
+} executor_state;
+
+struct request {
+    struct request *next;
+    struct tcd_ex_message message;
+    tcd_executor_done done;
+    void *arg;
+    unsigned fd_count;
+    int fds[]; /* own duplicates */
+};
+
+struct request_list {
+    struct request *first, **last;
+};
+
+struct tcd_executor {
+    uv_loop_t *loop;
+    char *program;
+    unsigned device;
+    struct tcd_executor_callbacks callbacks;
+    unsigned grace_s, restart_limit;
+
+    executor_state state;
+    struct tcd_executor_process *process;
+    unsigned processes; /* not yet off the loop: at most one lives, its predecessor may be closing */
+
+    struct request_list queue;    /* not sent yet */
+    struct request_list awaiting; /* sent, answer owed */
+    struct request_list local;    /* need no process: answered in the next turn of the loop */
+    uint64_t next_cookie;
+
+    uv_timer_t heartbeat;
+    uv_timer_t patience; /* with a process that was told to leave: kills it at the end */
+    uv_idle_t answers;   /* runs `local` */
+    unsigned handles;    /* open on the loop, of the three above */
+
+    uint64_t last_use_ns;
+    uint64_t last_answer_ns;
+    uint64_t ping_sent_ns; /* 0: none under way */
+
+    bool restarting; /* the next start follows a death */
+    unsigned restarts;
+    unsigned deaths; /* within the window */
+    uint64_t window_start_ns;
+
+    bool closing;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+/* ---- lists of requests ---- */
+
+static void list_reset(struct request_list *list)
+{
+    list->first = NULL;
+    list->last = &list->first;
+}
+
+static void list_append(struct request_list *list, struct request *request)
+{
+    request->next = NULL;
+    *list->last = request;
+    list->last = &request->next;
+}
+
+static struct request *list_shift(struct request_list *list)
+{
+    struct request *request = list->first;
+    if (!request)
+        return NULL;
+    list->first = request->next;
+    if (!list->first)
+        list->last = &list->first;
+    return request;
+}
+
+/* Moves everything of `from` behind what `to` has. */
+static void list_move(struct request_list *to, struct request_list *from)
+{
+    if (!from->first)
+        return;
+    *to->last = from->first;
+    to->last = from->last;
+    list_reset(from);
+}
+
+static struct request *list_take(struct request_list *list, uint64_t cookie)
+{
+    for (struct request **at = &list->first; *at; at = &(*at)->next) {
+        struct request *request = *at;
+        if (request->message.cookie != cookie)
+            continue;
+        *at = request->next;
+        if (!request->next)
+            list->last = at;
+        return request;
+    }
+    return NULL;
+}
+
+static void request_close_fds(struct request *request)
+{
+    for (unsigned i = 0; i < request->fd_count; ++i)
+        close(request->fds[i]);
+    request->fd_count = 0;
+}
+
+/* The one place where callbacks run; frees the request. */
+static void request_finish(struct request *request, const struct tcd_ex_message *answer, int fd)
+{
+    request_close_fds(request);
+    if (request->done)
+        request->done(request->arg, answer, fd);
+    else if (fd >= 0)
+        close(fd);
+    free(request);
+}
+
+static void request_fail(struct request *request, int code, const char *text)
+{
+    struct tcd_ex_message answer = {.opcode = TCD_EX_DONE, .code = code, .cookie = request->message.cookie};
+    answer.attachment = request->message.attachment;
+    answer.client = request->message.client;
+    answer.handle = request->message.handle;
+    snprintf(answer.text, sizeof answer.text, "%s", text);
+    request_finish(request, &answer, -1);
+}
+
+/* A list is emptied before its first callback runs, because callbacks make new requests. */
+static void list_fail(struct request_list *list, int code, const char *text)
+{
+    struct request_list failed;
+    list_reset(&failed);
+    list_move(&failed, list);
+    struct request *request;
+    while ((request = list_shift(&failed)))
+        request_fail(request, code, text);
+}
+
+/* ---- the process ---- */
+
+static bool executor_start(struct tcd_executor *executor);
+static void executor_flush(struct tcd_executor *executor);
+static void executor_close_finish(struct tcd_executor *executor);
+
+static void executor_note_death(struct tcd_executor *executor)
+{
+    uint64_t now = tcw_now_ns();
+    if (now - executor->window_start_ns > failure_window_ns) {
+        executor->window_start_ns = now;
+        executor->deaths = 0;
+    }
+    ++executor->deaths;
+    executor->restarting = true;
+}
+
+static void on_message(void *arg, const struct tcd_ex_message *message, int *fds, unsigned fd_count)
+{
+    struct tcd_executor *executor = arg;
+    executor->last_answer_ns = tcw_now_ns();
+    int fd = -1;
+    for (unsigned i = 0; i < fd_count; ++i) {
+        if (i == 0 && message->opcode == TCD_EX_ALLOCATED)
+            fd = fds[i];
+        else
+            close(fds[i]);
+    }
+    switch (message->opcode) {
+    case TCD_EX_DONE:
+    case TCD_EX_ALLOCATED: {
+        struct request *request = list_take(&executor->awaiting, message->cookie);
+        if (request)
+            request_finish(request, message, fd);
+        else if (fd >= 0)
+            close(fd);
+        break;
+    }
+    case TCD_EX_FAULT:
+    case TCD_EX_VIOLATION:
+        if (!executor->closing && executor->callbacks.report)
+            executor->callbacks.report(executor->callbacks.arg, executor, message);
+        break;
+    default: /* READY says nothing but that the process lives */
+        break;
+    }
+}
+
+static void on_writable(void *arg)
+{
+    executor_flush(arg);
+}
+
+static void on_ended(void *arg, int status)
+{
+    struct tcd_executor *executor = arg;
+    pid_t pid = tcd_executor_process_pid(executor->process);
+    bool orderly = executor->state == EXECUTOR_QUITTING;
+    executor->process = NULL;
+    executor->state = EXECUTOR_ENDING;
+    executor->ping_sent_ns = 0;
+    uv_timer_stop(&executor->heartbeat);
+    uv_timer_stop(&executor->patience);
+
+    char text[64];
+    snprintf(text, sizeof text, "the executor of device %u ended", executor->device);
+    if (!orderly) {
+        if (!executor->closing)
+            executor_note_death(executor);
+        list_move(&executor->awaiting, &executor->queue);
+    }
+    list_fail(&executor->awaiting, TCW_EEXECUTOR, text);
+    if (!orderly && !executor->closing && executor->callbacks.died)
+        executor->callbacks.died(executor->callbacks.arg, executor, pid, status);
+
+    executor->state = EXECUTOR_STOPPED;
+    if (executor->closing)
+        return; /* the rest follows when the process is off the loop */
+    if (executor->queue.first && !executor_start(executor))
+        list_fail(&executor->queue, TCW_EEXECUTOR, "the executor cannot be started");
+}
+
+static void on_gone(void *arg)
+{
+    struct tcd_executor *executor = arg;
+    --executor->processes;
+    executor_close_finish(executor);
+}
+
+static void on_patience(uv_timer_t *timer)
+{
+    struct tcd_executor *executor = timer->data;
+    if (executor->process)
+        tcd_executor_process_kill(executor->process);
+}
+
+static void on_heartbeat(uv_timer_t *timer);
+
+static bool executor_start(struct tcd_executor *executor)
+{
+    if (tcd_executor_failed(executor))
+        return false;
+    struct tcd_executor_process_events events = {on_message, on_writable, on_ended, on_gone, executor};
+    if (tcd_executor_process_start(executor->loop, executor->program, executor->device, &events, &executor->process) < 0) {
+        executor_note_death(executor);
+        return false;
+    }
+    ++executor->processes;
+    if (executor->restarting)
+        ++executor->restarts;
+    executor->restarting = false;
+    executor->state = EXECUTOR_RUNNING;
+    executor->last_use_ns = tcw_now_ns();
+    uv_timer_start(&executor->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
+    executor_flush(executor);
+    return true;
+}
+
+/* What became of a request that was offered to the socket. TCW_EAGAIN: it stays at the head of the queue. */
+static int executor_offer(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count)
+{
+    int rc = tcd_executor_process_send(executor->process, message, fds, fd_count);
+    if (rc == TCW_EAGAIN) {
+        tcd_executor_process_want_writable(executor->process);
+    } else if (rc == TCW_ECONN) {
+        /* It is dying: whatever is queued or awaited gets its answer when it is reaped. */
+        tcd_executor_process_kill(executor->process);
+        rc = TCW_EAGAIN;
+    }
+    return rc;
+}
+
+static void executor_flush(struct tcd_executor *executor)
+{
+    while (executor->state == EXECUTOR_RUNNING && executor->queue.first) {
+        struct request *request = executor->queue.first;
+        int rc = executor_offer(executor, &request->message, request->fds, request->fd_count);
+        if (rc == TCW_EAGAIN)
+            return;
+        list_shift(&executor->queue);
+        if (rc < 0) {
+            request_fail(request, rc, "the request could not be sent to the executor");
+        } else if (request->message.cookie) {
+            request_close_fds(request);
+            list_append(&executor->awaiting, request);
+        } else {
+            request_close_fds(request);
+            free(request);
+        }
+    }
+}
+
+/* ---- heartbeat and idle exit ---- */
+
+static void on_ping_answer(void *arg, const struct tcd_ex_message *answer, int fd)
+{
+    struct tcd_executor *executor = arg;
+    (void)fd;
+    uint64_t sent = executor->ping_sent_ns;
+    executor->ping_sent_ns = 0;
+    if (answer->code < 0 || executor->closing || executor->state != EXECUTOR_RUNNING)
+        return;
+    /* `value` counts what it holds. Nothing was asked of it since: it may go, its allocations live on in the descriptors handed over. */
+    uint64_t idle = tcw_now_ns() - executor->last_use_ns;
+    if (answer->value || executor->awaiting.first || executor->queue.first || executor->last_use_ns >= sent ||
+        idle < executor->grace_s * 1000000000ull)
+        return;
+    struct tcd_ex_message quit = {.opcode = TCD_EX_QUIT};
+    if (executor_offer(executor, &quit, NULL, 0) == 0) {
+        executor->state = EXECUTOR_QUITTING;
+        uv_timer_start(&executor->patience, on_patience, QUIT_MS, 0);
+    }
+}
+
+static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
+                            tcd_executor_done done, void *arg, struct request_list *list);
+
+static void on_heartbeat(uv_timer_t *timer)
+{
+    struct tcd_executor *executor = timer->data;
+    if (executor->state != EXECUTOR_RUNNING || executor->ping_sent_ns)
+        return;
+    struct tcd_ex_message ping = {.opcode = TCD_EX_PING};
+    if (executor_enqueue(executor, &ping, NULL, 0, on_ping_answer, executor, &executor->queue) == 0) {
+        executor->ping_sent_ns = tcw_now_ns();
+        executor_flush(executor);
+    }
+}
+
+/* ---- requests ---- */
+
+/* Without a process there is nothing that these could undo: they are done. */
+static bool opcode_needs_process(uint32_t opcode)
+{
+    return opcode == TCD_EX_ALLOC || opcode == TCD_EX_ATTACH || opcode == TCD_EX_WORKSPACE || opcode == TCD_EX_PLAN || opcode == TCD_EX_MEM;
+}
+
+static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
+                            tcd_executor_done done, void *arg, struct request_list *list)
+{
+    struct request *request = calloc(1, sizeof *request + fd_count * sizeof(int));
+    if (!request)
+        return TCW_ENOMEM;
+    request->message = *message;
+    request->message.cookie = done ? ++executor->next_cookie : 0;
+    request->done = done;
+    request->arg = arg;
+    for (unsigned i = 0; i < fd_count; ++i) {
+        int copy = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+        if (copy < 0) {
+            request_close_fds(request);
+            free(request);
+            return TCW_EIO;
+        }
+        request->fds[request->fd_count++] = copy;
+    }
+    list_append(list, request);
+    return 0;
+}
+
+static void on_local_answers(uv_idle_t *idle)
+{
+    struct tcd_executor *executor = idle->data;
+    uv_idle_stop(idle);
+    list_fail(&executor->local, 0, "");
+}
+
+int tcd_executor_request(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
+                         tcd_executor_done done, void *arg)
+{
+    if (executor->closing)
+        return TCW_EEXECUTOR;
+    if (fd_count > TCW_MAX_FDS)
+        return TCW_EINVAL;
+    executor->last_use_ns = tcw_now_ns();
+    if (executor->state != EXECUTOR_RUNNING && !opcode_needs_process(message->opcode)) {
+        if (!done)
+            return 0;
+        int rc = executor_enqueue(executor, message, NULL, 0, done, arg, &executor->local);
+        if (rc == 0)
+            uv_idle_start(&executor->answers, on_local_answers);
+        return rc;
+    }
+    if (executor->state == EXECUTOR_STOPPED && !executor_start(executor))
+        return TCW_EEXECUTOR;
+    int rc = executor_enqueue(executor, message, fds, fd_count, done, arg, &executor->queue);
+    if (rc == 0 && executor->state == EXECUTOR_RUNNING && executor->queue.first->next == NULL)
+        executor_flush(executor);
+    return rc;
+}
+
+/* ---- life ---- */
+
+int tcd_executor_create(uv_loop_t *loop, const char *program, unsigned device, const struct tcd_executor_callbacks *callbacks,
+                        struct tcd_executor **out)
+{
+    struct tcd_executor *executor = calloc(1, sizeof *executor);
+    if (!executor)
+        return TCW_ENOMEM;
+    executor->program = strdup(program);
+    if (!executor->program) {
+        free(executor);
+        return TCW_ENOMEM;
+    }
+    executor->loop = loop;
+    executor->device = device;
+    executor->callbacks = *callbacks;
+    executor->grace_s = DEFAULT_GRACE_S;
+    executor->restart_limit = DEFAULT_RESTARTS;
+    list_reset(&executor->queue);
+    list_reset(&executor->awaiting);
+    list_reset(&executor->local);
+    uv_timer_init(loop, &executor->heartbeat);
+    uv_timer_init(loop, &executor->patience);
+    uv_idle_init(loop, &executor->answers);
+    executor->heartbeat.data = executor->patience.data = executor->answers.data = executor;
+    executor->handles = 3;
+    *out = executor;
+    return 0;
+}
+
+void tcd_executor_configure(struct tcd_executor *executor, unsigned grace_s, unsigned restart_limit)
+{
+    executor->grace_s = grace_s;
+    executor->restart_limit = restart_limit;
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct tcd_executor *executor = handle->data;
+    if (--executor->handles)
+        return;
+    if (executor->closed)
+        executor->closed(executor->closed_arg);
+    free(executor->program);
+    free(executor);
+}
+
+/* Once no process is left: the last answers, then the handles. */
+static void executor_close_finish(struct tcd_executor *executor)
+{
+    if (!executor->closing || executor->processes || uv_is_closing((uv_handle_t *)&executor->heartbeat))
+        return;
+    list_fail(&executor->local, 0, "");
+    list_fail(&executor->queue, TCW_EEXECUTOR, "the executor was stopped");
+    list_fail(&executor->awaiting, TCW_EEXECUTOR, "the executor was stopped");
+    uv_close((uv_handle_t *)&executor->heartbeat, on_handle_closed);
+    uv_close((uv_handle_t *)&executor->patience, on_handle_closed);
+    uv_close((uv_handle_t *)&executor->answers, on_handle_closed);
+}
+
+void tcd_executor_destroy(struct tcd_executor *executor, unsigned grace_ms, void (*closed)(void *arg), void *arg)
+{
+    if (!executor || executor->closing)
+        return;
+    executor->closing = true;
+    executor->closed = closed;
+    executor->closed_arg = arg;
+    if (executor->process) {
+        struct tcd_ex_message quit = {.opcode = TCD_EX_QUIT};
+        bool asked = executor->state == EXECUTOR_QUITTING || tcd_executor_process_send(executor->process, &quit, NULL, 0) == 0;
+        uv_timer_start(&executor->patience, on_patience, asked ? grace_ms : 0, 0);
+    }
+    executor_close_finish(executor);
+}
+
+unsigned tcd_executor_device(const struct tcd_executor *executor)
+{
+    return executor->device;
+}
+pid_t tcd_executor_pid(const struct tcd_executor *executor)
+{
+    return executor->process ? tcd_executor_process_pid(executor->process) : 0;
+}
+unsigned tcd_executor_restarts(const struct tcd_executor *executor)
+{
+    return executor->restarts;
+}
+uint64_t tcd_executor_heartbeat_ns(const struct tcd_executor *executor)
+{
+    return executor->last_answer_ns;
+}
+
+bool tcd_executor_failed(const struct tcd_executor *executor)
+{
+    return executor->deaths > executor->restart_limit && tcw_now_ns() - executor->window_start_ns <= failure_window_ns;
+}

@@ -1,0 +1,157 @@
+#include "executor_process.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct tcd_executor_process {
+    struct tcd_executor_process_events events;
+    uv_process_t child;
+    uv_poll_t poll;
+    int socket;
+    unsigned handles; /* open on the loop */
+    bool started;     /* the child exists: `ended` and `gone` are owed */
+    bool reading;     /* the socket has not hung up */
+    bool ended;
+    bool want_writable;
+};
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct tcd_executor_process *process = handle->data;
+    if (--process->handles)
+        return;
+    close(process->socket);
+    if (process->started)
+        process->events.gone(process->events.arg);
+    free(process);
+}
+
+static void close_handles(struct tcd_executor_process *process)
+{
+    uv_close((uv_handle_t *)&process->child, on_closed);
+    uv_close((uv_handle_t *)&process->poll, on_closed);
+}
+
+/* Takes what has arrived. False: there will be no more. */
+static bool read_messages(struct tcd_executor_process *process)
+{
+    for (;;) {
+        struct tcd_ex_message message;
+        int fds[TCW_MAX_FDS];
+        unsigned fd_count;
+        int got = tcd_ex_receive(process->socket, &message, fds, &fd_count);
+        if (got == 0)
+            return true;
+        if (got < 0)
+            return false;
+        process->events.message(process->events.arg, &message, fds, fd_count);
+    }
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void poll_update(struct tcd_executor_process *process)
+{
+    uv_poll_start(&process->poll, UV_READABLE | UV_DISCONNECT | (process->want_writable ? UV_WRITABLE : 0), on_poll);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct tcd_executor_process *process = poll->data;
+    if (status < 0 || (events & (UV_READABLE | UV_DISCONNECT))) {
+        if (!read_messages(process) || status < 0) {
+            /* Dead, or as good as dead: without a socket it can only be replaced. */
+            process->reading = false;
+            uv_poll_stop(poll);
+            tcd_executor_process_kill(process);
+            return;
+        }
+    }
+    if ((events & UV_WRITABLE) && process->want_writable) {
+        process->want_writable = false;
+        poll_update(process);
+        process->events.writable(process->events.arg);
+    }
+}
+
+static void on_exit_status(uv_process_t *child, int64_t exit_status, int term_signal)
+{
+    struct tcd_executor_process *process = child->data;
+    process->ended = true; /* the pid may belong to somebody else from now on */
+    if (process->reading)
+        read_messages(process);
+    process->reading = false;
+    close_handles(process);
+    process->events.ended(process->events.arg, (int)(exit_status & 0xff) << 8 | (term_signal & 0x7f));
+}
+
+int tcd_executor_process_start(uv_loop_t *loop, const char *program, unsigned device, const struct tcd_executor_process_events *events,
+                               struct tcd_executor_process **out)
+{
+    int pair[2];
+    struct tcd_executor_process *process = calloc(1, sizeof *process);
+    if (!process)
+        return TCW_ENOMEM;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+        free(process);
+        return TCW_EEXECUTOR;
+    }
+    process->events = *events;
+    process->socket = pair[0];
+    process->child.data = process->poll.data = process;
+    if (uv_poll_init(loop, &process->poll, pair[0]) < 0) {
+        close(pair[0]);
+        close(pair[1]);
+        free(process);
+        return TCW_EEXECUTOR;
+    }
+    process->handles = 2;
+
+    char mode[] = "--executor", option[] = "--device", number[16];
+    snprintf(number, sizeof number, "%u", device);
+    char *argv[] = {(char *)(uintptr_t)program, mode, option, number, NULL};
+    uv_stdio_container_t stdio[4] = {
+        {.flags = UV_IGNORE},
+        {.flags = UV_INHERIT_FD, .data.fd = STDOUT_FILENO},
+        {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
+        {.flags = UV_INHERIT_FD, .data.fd = pair[1]},
+    };
+    uv_process_options_t options = {.file = program, .args = argv, .exit_cb = on_exit_status, .stdio_count = 4, .stdio = stdio};
+    int rc = uv_spawn(loop, &process->child, &options);
+    close(pair[1]);
+    if (rc < 0) {
+        close_handles(process);
+        return TCW_EEXECUTOR;
+    }
+    process->started = process->reading = true;
+    poll_update(process);
+    *out = process;
+    return 0;
+}
+
+int tcd_executor_process_send(struct tcd_executor_process *process, const struct tcd_ex_message *message, const int *fds, unsigned fd_count)
+{
+    return process->reading ? tcd_ex_send(process->socket, message, fds, fd_count) : TCW_ECONN;
+}
+
+void tcd_executor_process_want_writable(struct tcd_executor_process *process)
+{
+    if (!process->reading || process->want_writable)
+        return;
+    process->want_writable = true;
+    poll_update(process);
+}
+
+void tcd_executor_process_kill(struct tcd_executor_process *process)
+{
+    if (!process->ended)
+        uv_process_kill(&process->child, SIGKILL);
+}
+
+pid_t tcd_executor_process_pid(const struct tcd_executor_process *process)
+{
+    return uv_process_get_pid(&process->child);
+}

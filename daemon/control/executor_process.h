@@ -1,0 +1,40 @@
+/*
+ * One executor process as its parent sees it: the child, the socketpair to it, and the two handles on the loop that watch them.
+ *
+ * Lives in the control process (loop thread); made by control/executor.c for every start. Frees itself once the child is reaped and both
+ * handles are closed, right after calling `gone`.
+ */
+#ifndef TCD_CONTROL_EXECUTOR_PROCESS_H
+#define TCD_CONTROL_EXECUTOR_PROCESS_H
+
+#include "../shared/executor_wire.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <uv.h>
+
+struct tcd_executor_process;
+
+struct tcd_executor_process_events {
+    /* A message arrived. The fds are the callee's to close. */
+    void (*message)(void *arg, const struct tcd_ex_message *message, int *fds, unsigned fd_count);
+    void (*writable)(void *arg); /* asked for with _want_writable, once */
+    /* The child is reaped; everything it had sent was delivered before. `status` as from waitpid. Nothing can be sent any more. */
+    void (*ended)(void *arg, int status);
+    void (*gone)(void *arg); /* the last call */
+    void *arg;
+};
+
+/* Starts `program --executor --device N`, its end of the socketpair as descriptor 3. 0, TCW_ENOMEM or TCW_EEXECUTOR (nothing is called
+ * then). */
+int tcd_executor_process_start(uv_loop_t *loop, const char *program, unsigned device, const struct tcd_executor_process_events *events,
+                               struct tcd_executor_process **process);
+
+/* As tcd_ex_send. */
+int tcd_executor_process_send(struct tcd_executor_process *process, const struct tcd_ex_message *message, const int *fds,
+                              unsigned fd_count);
+void tcd_executor_process_want_writable(struct tcd_executor_process *process);
+void tcd_executor_process_kill(struct tcd_executor_process *process); /* SIGKILL; `ended` follows */
+pid_t tcd_executor_process_pid(const struct tcd_executor_process *process);
+
+#endif
