@@ -8,15 +8,22 @@
 #include <tcw/types.h>
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-enum { TCF_MAX_DEVICES = 64, TCF_MAX_NODES = 64, TCF_MAX_GROUPS = 256, TCF_MAX_UIDS = 64 };
+enum {
+    TCF_MAX_DEVICES = 64, /* of one node; device numbers are below it */
+    TCF_MAX_NODES = 64,
+    TCF_MAX_GROUPS = 256,
+    TCF_MAX_UIDS = 64,
+    TCF_MAX_HOST_RANKS = 16, /* ranks of a group that has host devices */
+};
 
 typedef enum tcf_device_kind { TCF_DEVICE_HOST = 0, TCF_DEVICE_CUDA = 1 } tcf_device_kind;
 
 struct tcf_device {
-    uint32_t number;       /* what groups and clients name; unique on the node */
+    uint32_t number; /* what groups and clients name; unique on the node */
     tcf_device_kind kind;
     char uuid[TCW_NAME_BYTES]; /* cuda: which GPU; may be empty */
 };
@@ -45,20 +52,26 @@ struct tcf_group {
     uint32_t size;
     struct tcf_rank ranks[TCW_MAX_RANKS];
     struct tcf_access access;
-    uint64_t deadline_ns; /* 0: the default */
-    tcw_lane lane;        /* AUTO: chosen per plan */
+    uint64_t deadline_ns;  /* 0: the default */
+    tcw_lane lane;         /* AUTO: chosen per plan */
     tcw_strategy strategy; /* AUTO: chosen per plan */
 };
 
-/* Scalars. Each is declared once in config/options.def: JSON path, type, range, default, unit, reloadable, help. */
+/* Scalars. Each is declared once in tcf/options.def: JSON path, type, range, default, unit, reloadable, help. */
 struct tcf_options {
-#define TCF_U64(member, path, min, max, def, unit, reload, help) uint64_t member;
-#define TCF_BOOL(member, path, def, reload, help) bool member;
-#define TCF_STRING(member, path, bytes, def, reload, help) char member[bytes];
+#define TCF_U64(member, path, min, max, def, unit, reload, help)    uint64_t member;
+#define TCF_POWER(member, path, min, max, def, unit, reload, help)  uint64_t member;
+#define TCF_MODE(member, path, def, reload, help)                   uint64_t member;
+#define TCF_BOOL(member, path, def, reload, help)                   bool member;
+#define TCF_STRING(member, path, bytes, def, reload, help)          char member[bytes];
+#define TCF_CHOICE(member, path, bytes, choices, def, reload, help) char member[bytes];
 #include <tcf/options.def>
 #undef TCF_U64
+#undef TCF_POWER
+#undef TCF_MODE
 #undef TCF_BOOL
 #undef TCF_STRING
+#undef TCF_CHOICE
 };
 
 struct tcf_config {
