@@ -1,0 +1,365 @@
+/* The ring, one step at a time: shape, order, wrap-around, room, and what a hostile peer may write into it. */
+#include "cmocka_all.h"
+#include "ring_fixture.h"
+
+#include <tcw/ring.h>
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+static struct tcw_sqe request(uint32_t sequence, uint16_t refs)
+{
+    struct tcw_sqe head = {.op = TCW_OP_ALL_REDUCE, .sequence = sequence, .plan = 0x500000003, .user_data = 1000 + sequence, .tokens = 4};
+    head.ref_count = refs;
+    return head;
+}
+
+static void fill_refs(struct tcw_ref *refs, unsigned count, unsigned seed)
+{
+    for (unsigned i = 0; i < count; i++)
+        refs[i] = (struct tcw_ref){.handle = seed * 1000 + i, .offset = 16u * i, .length = seed + i};
+}
+
+static void submit(struct ring_fixture *ring, uint32_t sequence, uint16_t refs)
+{
+    struct tcw_ref list[TCW_MAX_REFS];
+    bool wake;
+    struct tcw_sqe head = request(sequence, refs);
+    fill_refs(list, refs, sequence);
+    assert_int_equal(tcw_ring_submit(&ring->client, &head, list, &wake), 0);
+    assert_false(wake);
+}
+
+static void expect(struct ring_fixture *ring, uint32_t sequence, uint16_t refs)
+{
+    struct tcw_request taken;
+    struct tcw_ref list[TCW_MAX_REFS];
+    const char *why = NULL;
+    memset(&taken, 0xee, sizeof(taken));
+    assert_int_equal(tcw_ring_take(&ring->executor, &taken, &why), 1);
+    assert_int_equal(taken.head.sequence, sequence);
+    assert_int_equal(taken.head.user_data, 1000 + sequence);
+    assert_int_equal(taken.head.ref_count, refs);
+    assert_int_equal(taken.head.tokens, 4);
+    fill_refs(list, refs, sequence);
+    if (refs)
+        assert_memory_equal(taken.refs, list, refs * sizeof(list[0]));
+}
+
+static void expect_empty(struct ring_fixture *ring)
+{
+    struct tcw_request taken;
+    const char *why = NULL;
+    assert_false(tcw_ring_pending(&ring->executor));
+    assert_int_equal(tcw_ring_take(&ring->executor, &taken, &why), 0);
+}
+
+static void expect_violation(struct ring_fixture *ring)
+{
+    struct tcw_request taken;
+    const char *why = NULL;
+    assert_int_equal(tcw_ring_take(&ring->executor, &taken, &why), TCW_EPROTO);
+    assert_non_null(why);
+}
+
+static void test_bytes(void **state)
+{
+    (void)state;
+    /* One header page, six index words of 128 bytes, 8 x 128, 8 x 32: 4096 + 768 + 1024 + 256, in whole pages. */
+    assert_int_equal(tcw_ring_bytes(8, 8), 8192);
+    /* 4096 + 768 + 256 x 128 + 256 x 32 = 45824 */
+    assert_int_equal(tcw_ring_bytes(256, 256), 49152);
+    static const uint32_t refused[] = {0, 1, 4, 7, 9, 24, 8191, 8192, 0x80000000u, 0xffffffffu};
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        assert_int_equal(tcw_ring_bytes(refused[i], 8), 0);
+        assert_int_equal(tcw_ring_bytes(8, refused[i]), 0);
+    }
+}
+
+static void test_format_needs_room(void **state)
+{
+    (void)state;
+    uint64_t bytes = tcw_ring_bytes(8, 16);
+    void *memory = calloc(1, bytes);
+    assert_non_null(memory);
+    assert_int_equal(tcw_ring_format(memory, bytes - 1, 8, 16, 1, 2), TCW_EINVAL);
+    assert_int_equal(tcw_ring_format(memory, bytes, 8, 12, 1, 2), TCW_EINVAL);
+    assert_int_equal(tcw_ring_format(memory, bytes, 8, 16, 1, 2), 0);
+    free(memory);
+}
+
+/* Every byte of the header that is not an identity is checked: flipping any bit must be noticed. */
+static void test_open_checks_every_header_bit(void **state)
+{
+    struct ring_fixture ring;
+    struct tcw_ring opened;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 16, -1, -1), 0);
+    assert_int_equal(ring.client.sq_entries, 8);
+    assert_int_equal(ring.client.cq_entries, 16);
+    assert_int_equal(ring.client.client_id, 7);
+    assert_int_equal(ring.client.generation, 9);
+    unsigned char *bytes = ring.memory;
+    for (size_t bit = 0; bit < sizeof(struct tcw_ring_header) * 8; bit++) {
+        size_t byte = bit / 8;
+        bytes[byte] ^= (unsigned char)(1u << bit % 8);
+        int code = tcw_ring_open(&opened, ring.memory, ring.bytes, -1, -1);
+        bool identity = (byte >= offsetof(struct tcw_ring_header, client_id) && byte < offsetof(struct tcw_ring_header, features));
+        if (identity)
+            assert_int_equal(code, 0);
+        else
+            assert_int_equal(code, TCW_EPROTO);
+        bytes[byte] ^= (unsigned char)(1u << bit % 8);
+    }
+    for (uint64_t size = 0; size < ring.bytes; size += 512)
+        assert_int_equal(tcw_ring_open(&opened, ring.memory, size, -1, -1), TCW_EPROTO);
+    assert_int_equal(tcw_ring_open(&opened, ring.memory, ring.bytes + 4096, -1, -1), 0);
+    ring_fixture_free(&ring);
+}
+
+static void test_header_is_copied_once(void **state)
+{
+    struct ring_fixture ring;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    memset(ring.memory, 0xff, sizeof(struct tcw_ring_header)); /* the peer overwrites the header afterwards */
+    submit(&ring, 1, 2);
+    expect(&ring, 1, 2);
+    ring_fixture_free(&ring);
+}
+
+static void test_order_and_wrap(void **state)
+{
+    struct ring_fixture ring;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    expect_empty(&ring);
+    uint32_t sent = 0, seen = 0;
+    /* Requests of 1, 2 and 3 entries, kept between empty and full, so that every alignment of a continuation to the end occurs. */
+    static const uint16_t refs[] = {0, 4, 5, 9, 10, 1, 14};
+    for (unsigned round = 0; round < 200; round++) {
+        submit(&ring, sent, refs[sent % 7]);
+        sent++;
+        if (round % 3 == 0) {
+            submit(&ring, sent, refs[sent % 7]);
+            sent++;
+        }
+        while (seen < sent) {
+            expect(&ring, seen, refs[seen % 7]);
+            seen++;
+        }
+    }
+    expect_empty(&ring);
+    ring_fixture_free(&ring);
+}
+
+static void test_indices_wrap_at_2_to_32(void **state)
+{
+    struct ring_fixture ring;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    uint32_t start = 0xfffffffdu;
+    atomic_store(&ring.client.indices->sq_tail, start);
+    atomic_store(&ring.client.indices->sq_head, start);
+    atomic_store(&ring.client.indices->cq_tail, start);
+    atomic_store(&ring.client.indices->cq_head, start);
+    ring.client.sq_local = ring.executor.sq_local = start;
+    ring.client.cq_local = ring.executor.cq_local = start;
+    for (uint32_t i = 0; i < 24; i++) {
+        struct tcw_cqe cqe = {.user_data = i, .result = -(int)i};
+        submit(&ring, i, 9);
+        expect(&ring, i, 9);
+        assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), 0);
+        memset(&cqe, 0, sizeof(cqe));
+        assert_int_equal(tcw_ring_reap(&ring.client, &cqe), 1);
+        assert_int_equal(cqe.user_data, i);
+        assert_int_equal(cqe.result, -(int)i);
+        assert_int_equal(tcw_ring_reap(&ring.client, &cqe), 0);
+    }
+    ring_fixture_free(&ring);
+}
+
+static void test_full_submission_ring(void **state)
+{
+    struct ring_fixture ring;
+    struct tcw_ref list[TCW_MAX_REFS] = {0};
+    bool wake = true;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    for (uint32_t i = 0; i < 7; i++)
+        submit(&ring, i, 0);
+    struct tcw_sqe two = request(7, 5), one = request(7, 4);
+    assert_int_equal(tcw_ring_submit(&ring.client, &two, list, &wake), TCW_EAGAIN); /* needs two entries, one is free */
+    assert_false(wake);
+    assert_int_equal(tcw_ring_submit(&ring.client, &one, list, &wake), 0);
+    assert_int_equal(tcw_ring_submit(&ring.client, &one, list, &wake), TCW_EAGAIN);
+    struct tcw_request taken;
+    const char *why;
+    for (uint32_t i = 0; i < 8; i++) {
+        assert_int_equal(tcw_ring_take(&ring.executor, &taken, &why), 1);
+        assert_int_equal(taken.head.sequence, i);
+    }
+    expect_empty(&ring);
+    submit(&ring, 8, 39); /* 1 + 7 entries: the whole ring */
+    struct tcw_sqe more = request(9, 0);
+    assert_int_equal(tcw_ring_submit(&ring.client, &more, list, &wake), TCW_EAGAIN);
+    expect(&ring, 8, 39);
+    ring_fixture_free(&ring);
+}
+
+static void test_largest_request(void **state)
+{
+    struct ring_fixture ring;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 128, 8, -1, -1), 0);
+    submit(&ring, 1, TCW_MAX_REFS);
+    expect(&ring, 1, TCW_MAX_REFS);
+    assert_int_equal(tcw_sqe_entries(0), 1);
+    assert_int_equal(tcw_sqe_entries(4), 1);
+    assert_int_equal(tcw_sqe_entries(5), 2);
+    assert_int_equal(tcw_sqe_entries(9), 2);
+    assert_int_equal(tcw_sqe_entries(10), 3);
+    assert_int_equal(tcw_sqe_entries(TCW_MAX_REFS), 65);
+    ring_fixture_free(&ring);
+}
+
+static void test_full_completion_ring(void **state)
+{
+    struct ring_fixture ring;
+    struct tcw_cqe cqe = {.user_data = 1};
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    for (uint64_t i = 0; i < 8; i++) {
+        cqe.user_data = i;
+        assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), 0);
+    }
+    assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), TCW_EPROTO);
+    for (uint64_t i = 0; i < 8; i++) {
+        assert_int_equal(tcw_ring_reap(&ring.client, &cqe), 1);
+        assert_int_equal(cqe.user_data, i);
+    }
+    assert_int_equal(tcw_ring_reap(&ring.client, &cqe), 0);
+    assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), 0);
+    ring_fixture_free(&ring);
+}
+
+/* The index words are the peer's to write: no value may lead outside the ring or be believed. */
+static void test_hostile_indices(void **state)
+{
+    /* Far away in both directions: ahead of what was produced, and behind it by more than the ring is long. */
+    static const uint32_t lies[] = {9, 100, 0x7fffffffu, 0x80000000u, 0xfffffff7u};
+    (void)state;
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        struct ring_fixture ring;
+        struct tcw_cqe cqe = {0};
+        struct tcw_ref none[1] = {{0}};
+        bool wake;
+        struct tcw_sqe head = request(0, 0);
+        assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+        atomic_store(&ring.client.indices->sq_tail, lies[i]); /* client lies to the executor */
+        expect_violation(&ring);
+        atomic_store(&ring.client.indices->cq_head, lies[i]);
+        assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), TCW_EPROTO);
+        atomic_store(&ring.client.indices->cq_tail, lies[i]); /* and a broken executor to the client */
+        assert_int_equal(tcw_ring_reap(&ring.client, &cqe), TCW_EPROTO);
+        atomic_store(&ring.client.indices->sq_head, lies[i]);
+        assert_int_equal(tcw_ring_submit(&ring.client, &head, none, &wake), TCW_EAGAIN);
+        ring_fixture_free(&ring);
+    }
+}
+
+static void test_hostile_entries(void **state)
+{
+    struct {
+        const char *what;
+        size_t offset;
+        uint16_t value;
+        unsigned entry;
+    } lies[] = {
+        {"a head that says continuation", offsetof(struct tcw_sqe, op), TCW_SQE_CONTINUATION, 0},
+        {"a flag", offsetof(struct tcw_sqe, flags), 1, 0},
+        {"the highest flag", offsetof(struct tcw_sqe, flags), 0x8000, 0},
+        {"reserved", offsetof(struct tcw_sqe, reserved), 1, 0},
+        {"too many references", offsetof(struct tcw_sqe, ref_count), TCW_MAX_REFS + 1, 0},
+        {"most references", offsetof(struct tcw_sqe, ref_count), 0xffff, 0},
+        {"more references than were published", offsetof(struct tcw_sqe, ref_count), 15, 0},
+        {"a continuation that is none", offsetof(struct tcw_sqe_continuation, op), TCW_OP_ALL_REDUCE, 1},
+        {"a continuation with reserved bits", offsetof(struct tcw_sqe_continuation, reserved), 1, 1},
+        {"a continuation of another request", offsetof(struct tcw_sqe_continuation, sequence), 77, 2},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        struct ring_fixture ring;
+        assert_int_equal(ring_fixture_make(&ring, 16, 8, -1, -1), 0);
+        submit(&ring, 3, 14); /* a head and two continuations */
+        memcpy((unsigned char *)&ring.client.sq[lies[i].entry] + lies[i].offset, &lies[i].value, sizeof(lies[i].value));
+        struct tcw_request taken;
+        const char *why = NULL;
+        if (tcw_ring_take(&ring.executor, &taken, &why) != TCW_EPROTO)
+            fail_msg("not noticed: %s", lies[i].what);
+        assert_non_null(why);
+        ring_fixture_free(&ring);
+    }
+}
+
+static void test_request_is_a_private_copy(void **state)
+{
+    struct ring_fixture ring;
+    struct tcw_request taken;
+    const char *why;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    submit(&ring, 5, 9);
+    assert_int_equal(tcw_ring_take(&ring.executor, &taken, &why), 1);
+    memset(ring.client.sq, 0xff, 8 * sizeof(union tcw_sq_entry));
+    struct tcw_ref list[9];
+    fill_refs(list, 9, 5);
+    assert_memory_equal(taken.refs, list, sizeof(list));
+    assert_int_equal(taken.head.sequence, 5);
+    ring_fixture_free(&ring);
+}
+
+static void test_sleep_flags(void **state)
+{
+    struct ring_fixture ring;
+    struct tcw_sqe head = request(0, 0);
+    struct tcw_ref none[1] = {{0}};
+    bool wake = false;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    assert_true(tcw_ring_arm_executor(&ring.executor));
+    assert_int_equal(tcw_ring_submit(&ring.client, &head, none, &wake), 0);
+    assert_true(wake);
+    tcw_ring_disarm_executor(&ring.executor);
+    assert_false(tcw_ring_arm_executor(&ring.executor)); /* work is waiting */
+    assert_int_equal(atomic_load(&ring.client.indices->sq_sleep), 0);
+    assert_int_equal(tcw_ring_submit(&ring.client, &head, none, &wake), 0);
+    assert_false(wake);
+    struct tcw_cqe cqe = {0};
+    assert_true(tcw_ring_arm_client(&ring.client));
+    assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), 0);
+    tcw_ring_disarm_client(&ring.client);
+    assert_false(tcw_ring_arm_client(&ring.client));
+    assert_int_equal(atomic_load(&ring.client.indices->cq_sleep), 0);
+    ring_fixture_free(&ring);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_format_needs_room),
+        cmocka_unit_test(test_open_checks_every_header_bit),
+        cmocka_unit_test(test_header_is_copied_once),
+        cmocka_unit_test(test_order_and_wrap),
+        cmocka_unit_test(test_indices_wrap_at_2_to_32),
+        cmocka_unit_test(test_full_submission_ring),
+        cmocka_unit_test(test_largest_request),
+        cmocka_unit_test(test_full_completion_ring),
+        cmocka_unit_test(test_hostile_indices),
+        cmocka_unit_test(test_hostile_entries),
+        cmocka_unit_test(test_request_is_a_private_copy),
+        cmocka_unit_test(test_sleep_flags),
+    };
+    return cmocka_run_group_tests_name("ring", tests, NULL, NULL);
+}
