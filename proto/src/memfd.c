@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -35,12 +36,30 @@ static int errno_code(int number)
     }
 }
 
+/* Reserving more than the machine has does not fail, it wakes the OOM killer; so ask first. Unknown counts as enough. */
+static int memory_suffices(uint64_t bytes)
+{
+    FILE *file = fopen("/proc/meminfo", "re");
+    char line[128];
+    unsigned long long kib;
+    int suffices = 1;
+
+    while (file && fgets(line, sizeof(line), file))
+        if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
+            suffices = bytes / 1024 < kib;
+    if (file)
+        fclose(file);
+    return suffices;
+}
+
 int tcw_memfd_create(const char *name, uint64_t bytes, int reserve)
 {
     int fd, code;
 
     if (!bytes || bytes > INT64_MAX)
         return TCW_EINVAL;
+    if (reserve && !memory_suffices(bytes))
+        return TCW_ENOMEM;
     fd = open_memfd(name);
     if (fd < 0)
         return errno_code(errno);
