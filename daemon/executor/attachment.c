@@ -1,0 +1,336 @@
+#include "attachment.h"
+
+#include "worker.h"
+
+#include <tcw/channel.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- workspaces ---- */
+
+static void workspace_free(struct tcd_ex_workspace *workspace)
+{
+    tck_comm_destroy(workspace->comm);
+    for (uint32_t i = 0; i < workspace->mapped; ++i)
+        tck_memory_release(&workspace->ranks[i]);
+    free(workspace);
+}
+
+/* Older generations go when no plan uses them; the newest stays for the plans to come. */
+static void workspaces_trim_locked(struct tcd_ex_attachment *attachment)
+{
+    if (!attachment->workspaces)
+        return;
+    for (struct tcd_ex_workspace **at = &attachment->workspaces->next; *at;) {
+        struct tcd_ex_workspace *workspace = *at;
+        if (workspace->plans) {
+            at = &workspace->next;
+            continue;
+        }
+        *at = workspace->next;
+        workspace_free(workspace);
+    }
+}
+
+static struct tcd_ex_workspace *workspace_find(struct tcd_ex_attachment *attachment, uint64_t generation)
+{
+    struct tcd_ex_workspace *workspace = attachment->workspaces;
+    while (workspace && workspace->generation != generation)
+        workspace = workspace->next;
+    return workspace;
+}
+
+static int workspace_map(struct tcd_ex_workspace *workspace, const int *fds, unsigned fd_count, uint64_t bytes)
+{
+    for (unsigned i = 0; i < fd_count; ++i) {
+        struct tck_memory *memory = &workspace->ranks[i];
+        int rc = tck_memory_import(TCK_DEVICE_HOST, fds[i], bytes, memory);
+        if (rc < 0)
+            return rc;
+        memory->fd = -1; /* the caller closes it; the mapping is enough */
+        ++workspace->mapped;
+    }
+    return 0;
+}
+
+int tcd_ex_attachment_workspace(struct tcd_ex_attachment *attachment, const struct tcd_ex_message *message, const int *fds,
+                                unsigned fd_count, char *text)
+{
+    if (fd_count != attachment->nranks || workspace_find(attachment, message->workspace_generation)) {
+        snprintf(text, TCW_TEXT_BYTES, "workspace generation %llu: %u descriptors for %u ranks, or known already",
+                 (unsigned long long)message->workspace_generation, fd_count, attachment->nranks);
+        return TCW_EINVAL;
+    }
+    struct tcd_ex_workspace *workspace = calloc(1, sizeof *workspace);
+    if (!workspace)
+        return TCW_ENOMEM;
+    workspace->generation = message->workspace_generation;
+    int rc = workspace_map(workspace, fds, fd_count, message->workspace_bytes);
+    if (rc == 0) {
+        void *bases[TCW_MAX_RANKS];
+        for (uint32_t i = 0; i < attachment->nranks; ++i)
+            bases[i] = workspace->ranks[i].base;
+        struct tck_comm_params params = {
+            .kind = TCK_DEVICE_HOST,
+            .rank = attachment->rank,
+            .nranks = attachment->nranks,
+            .workspaces = bases,
+            .workspace_bytes = message->workspace_bytes,
+            .abort_word = &attachment->abort_word,
+            .deadline_ns = attachment->deadline_ns,
+            .missing_ranks = &attachment->page->missing_ranks,
+            .spin_us = attachment->spin_us,
+        };
+        rc = tck_comm_create(&params, &workspace->comm);
+    }
+    if (rc < 0) {
+        snprintf(text, TCW_TEXT_BYTES, "workspace generation %llu cannot be used: %s", (unsigned long long)message->workspace_generation,
+                 tcw_error_text(rc));
+        workspace_free(workspace);
+        return rc;
+    }
+    pthread_mutex_lock(&attachment->lock);
+    workspace->next = attachment->workspaces;
+    attachment->workspaces = workspace;
+    pthread_mutex_unlock(&attachment->lock);
+    return 0;
+}
+
+/* ---- plans ---- */
+
+int tcd_ex_attachment_plan(struct tcd_ex_attachment *attachment, const struct tcd_ex_message *message, char *text)
+{
+    struct tcd_ex_plan *plan = NULL;
+    pthread_mutex_lock(&attachment->lock);
+    struct tcd_ex_workspace *workspace = workspace_find(attachment, message->workspace_generation);
+    int rc = workspace ? 0 : TCW_ENOENT;
+    if (rc < 0)
+        snprintf(text, TCW_TEXT_BYTES, "no workspace of generation %llu", (unsigned long long)message->workspace_generation);
+    else
+        rc = tcd_ex_plan_create(message, attachment->rank, attachment->nranks, workspace, &plan, text);
+    if (rc == 0)
+        rc = tcd_ex_handle_map_add(&attachment->plans, message->handle, plan);
+    if (rc == 0) {
+        ++workspace->plans;
+        workspaces_trim_locked(attachment);
+    }
+    pthread_mutex_unlock(&attachment->lock);
+    if (rc < 0)
+        tcd_ex_plan_free(plan);
+    return rc;
+}
+
+int tcd_ex_attachment_plan_drop(struct tcd_ex_attachment *attachment, uint64_t handle)
+{
+    pthread_mutex_lock(&attachment->lock);
+    struct tcd_ex_plan *plan = tcd_ex_handle_map_find(&attachment->plans, handle);
+    if (plan && !plan->dropping) {
+        /* What the client had posted when it gave the plan back is in the ring by now. */
+        plan->drop_at = atomic_load_explicit(&attachment->ring.indices->sq_tail, memory_order_acquire);
+        plan->dropping = true;
+        atomic_store_explicit(&attachment->retired, true, memory_order_release);
+    }
+    pthread_mutex_unlock(&attachment->lock);
+    if (!plan)
+        return TCW_ENOENT;
+    eventfd_write(attachment->wake_event, 1);
+    return 0;
+}
+
+/* Whether index `a` of a free-running counter is at or behind `b`. */
+static bool reached(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) >= 0;
+}
+
+struct tcd_ex_plan *tcd_ex_attachment_find_plan(struct tcd_ex_attachment *attachment, uint64_t handle, uint32_t position)
+{
+    pthread_mutex_lock(&attachment->lock);
+    struct tcd_ex_plan *plan = tcd_ex_handle_map_find(&attachment->plans, handle);
+    if (plan && plan->dropping && reached(position, plan->drop_at))
+        plan = NULL;
+    pthread_mutex_unlock(&attachment->lock);
+    return plan;
+}
+
+void tcd_ex_attachment_sweep_plans(struct tcd_ex_attachment *attachment)
+{
+    bool again = false;
+    pthread_mutex_lock(&attachment->lock);
+    atomic_store_explicit(&attachment->retired, false, memory_order_relaxed);
+    struct tcd_ex_handle_map *plans = &attachment->plans;
+    for (uint32_t i = 0; i < plans->capacity;) {
+        struct tcd_ex_plan *plan = plans->slots[i].handle ? plans->slots[i].object : NULL;
+        if (!plan || !plan->dropping) {
+            ++i;
+        } else if (!reached(attachment->ring.sq_local, plan->drop_at)) {
+            again = true;
+            ++i;
+        } else {
+            /* Removing may move another entry into this slot: look at it again. */
+            tcd_ex_handle_map_remove(plans, plan->handle);
+            --plan->workspace->plans;
+            tcd_ex_plan_free(plan);
+        }
+    }
+    workspaces_trim_locked(attachment);
+    if (again)
+        atomic_store_explicit(&attachment->retired, true, memory_order_relaxed);
+    pthread_mutex_unlock(&attachment->lock);
+}
+
+/* ---- life ---- */
+
+static void *map_shared(int fd, uint64_t *bytes, const char **why)
+{
+    struct stat status;
+    if (tcw_memfd_check(fd, 1, why) < 0)
+        return NULL;
+    if (fstat(fd, &status) < 0) {
+        *why = "cannot be examined";
+        return NULL;
+    }
+    *bytes = (uint64_t)status.st_size;
+    void *base = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED) {
+        *why = "cannot be mapped";
+        return NULL;
+    }
+    return base;
+}
+
+static int watch(int epoll, int fd)
+{
+    /* Edge-triggered and never read: the counter belongs to the client too, which could make a read block. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static int attachment_map(struct tcd_ex_attachment *attachment, const int *fds, const char **why)
+{
+    *why = "unknown";
+    attachment->page = map_shared(fds[0], &attachment->page_bytes, why);
+    if (!attachment->page)
+        return TCW_EINVAL;
+    if (tcw_member_page_check(attachment->page, attachment->page_bytes, attachment->page->group_id, attachment->rank, attachment->nranks) <
+        0) {
+        *why = "not this rank's member page";
+        return TCW_EINVAL;
+    }
+    attachment->ring_base = map_shared(fds[1], &attachment->ring_bytes, why);
+    if (!attachment->ring_base)
+        return TCW_EINVAL;
+    /* Without eventfds: both are used in ways that a client cannot turn against this thread (worker.c). */
+    if (tcw_ring_open(&attachment->ring, attachment->ring_base, attachment->ring_bytes, -1, -1) < 0) {
+        *why = "not a ring";
+        return TCW_EINVAL;
+    }
+    attachment->wake_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    attachment->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (attachment->wake_event < 0 || attachment->epoll < 0 || watch(attachment->epoll, fds[2]) < 0 ||
+        watch(attachment->epoll, attachment->wake_event) < 0) {
+        *why = strerror(errno);
+        return TCW_EIO;
+    }
+    return 0;
+}
+
+/* Everything but the thread and the client's eventfds. */
+static void attachment_unmap(struct tcd_ex_attachment *attachment)
+{
+    struct tcd_ex_plan *plan;
+    while ((plan = tcd_ex_handle_map_pop(&attachment->plans)))
+        tcd_ex_plan_free(plan);
+    tcd_ex_handle_map_free(&attachment->plans);
+    while (attachment->workspaces) {
+        struct tcd_ex_workspace *workspace = attachment->workspaces;
+        attachment->workspaces = workspace->next;
+        workspace_free(workspace);
+    }
+    if (attachment->epoll >= 0)
+        close(attachment->epoll);
+    if (attachment->wake_event >= 0)
+        close(attachment->wake_event);
+    if (attachment->ring_base)
+        munmap(attachment->ring_base, attachment->ring_bytes);
+    if (attachment->page)
+        munmap(attachment->page, attachment->page_bytes);
+    pthread_mutex_destroy(&attachment->lock);
+    free(attachment->fault);
+    free(attachment->violation);
+    free(attachment);
+}
+
+int tcd_ex_attachment_create(const struct tcd_ex_message *message, const int *fds, struct tcd_ex_client *client,
+                             struct tcd_ex_mailbox *mailbox, struct tcd_ex_attachment **out, char *text)
+{
+    if (message->nranks < 1 || message->nranks > TCW_MAX_RANKS || message->rank >= message->nranks) {
+        snprintf(text, TCW_TEXT_BYTES, "rank %u of %u", message->rank, message->nranks);
+        return TCW_EINVAL;
+    }
+    struct tcd_ex_attachment *attachment = calloc(1, sizeof *attachment);
+    if (!attachment)
+        return TCW_ENOMEM;
+    attachment->id = message->attachment;
+    attachment->rank = message->rank;
+    attachment->nranks = message->nranks;
+    attachment->spin_us = message->spin_us;
+    attachment->client = client;
+    attachment->mailbox = mailbox;
+    attachment->sq_event = fds[2];
+    attachment->cq_event = fds[3];
+    attachment->wake_event = attachment->epoll = -1;
+    pthread_mutex_init(&attachment->lock, NULL);
+    attachment->fault = tcd_ex_letter_create();
+    attachment->violation = tcd_ex_letter_create();
+    const char *why = tcw_error_text(TCW_ENOMEM);
+    int rc = attachment->fault && attachment->violation ? attachment_map(attachment, fds, &why) : TCW_ENOMEM;
+    if (rc == 0) {
+        atomic_store(&attachment->own_deadline_ns, message->deadline_ns);
+        bool in_page = atomic_load(&attachment->page->deadline_ns) != 0;
+        attachment->deadline_ns = in_page ? &attachment->page->deadline_ns : &attachment->own_deadline_ns;
+        rc = tcd_ex_worker_start(attachment);
+        if (rc < 0)
+            why = "no thread";
+    }
+    if (rc < 0) {
+        snprintf(text, TCW_TEXT_BYTES, "the membership cannot be served: %s", why);
+        attachment_unmap(attachment);
+        return rc;
+    }
+    *out = attachment;
+    return 0;
+}
+
+void tcd_ex_attachment_abort(struct tcd_ex_attachment *attachment, int code, uint32_t rank)
+{
+    uint64_t none = 0;
+    atomic_compare_exchange_strong(&attachment->abort_word, &none, tcw_abort_pack(code ? code : TCW_EABORTED, rank));
+}
+
+void tcd_ex_attachment_stop(struct tcd_ex_attachment *attachment)
+{
+    tcd_ex_attachment_abort(attachment, TCW_EABORTED, TCW_NOBODY);
+    atomic_store_explicit(&attachment->stop, true, memory_order_release);
+    eventfd_write(attachment->wake_event, 1);
+    /* Should it hang in a write to an eventfd that its client has filled: see worker.c. */
+    if (!atomic_load(&attachment->ended))
+        pthread_kill(attachment->thread, SIGUSR1);
+}
+
+void tcd_ex_attachment_free(struct tcd_ex_attachment *attachment)
+{
+    pthread_join(attachment->thread, NULL);
+    close(attachment->sq_event);
+    close(attachment->cq_event);
+    attachment_unmap(attachment);
+}

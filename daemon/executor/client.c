@@ -1,0 +1,201 @@
+#include "client.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+struct tcd_ex_client *tcd_ex_clients_find(struct tcd_ex_clients *clients, uint64_t id)
+{
+    struct tcd_ex_client *client = clients->first;
+    while (client && client->id != id)
+        client = client->next;
+    return client;
+}
+
+struct tcd_ex_client *tcd_ex_clients_get(struct tcd_ex_clients *clients, uint64_t id)
+{
+    struct tcd_ex_client *client = tcd_ex_clients_find(clients, id);
+    if (client)
+        return client;
+    client = calloc(1, sizeof *client);
+    if (!client)
+        return NULL;
+    client->id = id;
+    pthread_mutex_init(&client->lock, NULL);
+    client->next = clients->first;
+    clients->first = client;
+    return client;
+}
+
+int tcd_ex_client_memory_add(struct tcd_ex_client *client, uint64_t handle, int fd, uint64_t bytes)
+{
+    struct tcd_ex_memory *memory = calloc(1, sizeof *memory);
+    if (!memory)
+        return TCW_ENOMEM;
+    int rc = tck_memory_import(TCK_DEVICE_HOST, fd, bytes, &memory->mapping);
+    if (rc < 0) {
+        free(memory);
+        return rc;
+    }
+    memory->bytes = bytes;
+    pthread_mutex_lock(&client->lock);
+    rc = tcd_ex_handle_map_add(&client->memory, handle, memory);
+    pthread_mutex_unlock(&client->lock);
+    if (rc < 0) {
+        memory->mapping.fd = -1; /* stays the caller's */
+        tck_memory_release(&memory->mapping);
+        free(memory);
+        return rc;
+    }
+    close(memory->mapping.fd); /* the mapping is enough */
+    memory->mapping.fd = -1;
+    return 0;
+}
+
+static void memory_drop_locked(struct tcd_ex_client *client, struct tcd_ex_memory *memory, uint64_t cookie)
+{
+    memory->dropped = true;
+    memory->drop_cookie = cookie;
+    memory->next = client->dropped;
+    client->dropped = memory;
+}
+
+int tcd_ex_client_memory_drop(struct tcd_ex_client *client, uint64_t handle, uint64_t cookie)
+{
+    pthread_mutex_lock(&client->lock);
+    struct tcd_ex_memory *memory = tcd_ex_handle_map_remove(&client->memory, handle);
+    if (memory)
+        memory_drop_locked(client, memory, cookie);
+    pthread_mutex_unlock(&client->lock);
+    return memory ? 0 : TCW_ENOENT;
+}
+
+void tcd_ex_client_memory_drop_all(struct tcd_ex_client *client, uint64_t cookie)
+{
+    client->gone_cookie = cookie;
+    pthread_mutex_lock(&client->lock);
+    struct tcd_ex_memory *memory;
+    while ((memory = tcd_ex_handle_map_pop(&client->memory)))
+        memory_drop_locked(client, memory, 0);
+    pthread_mutex_unlock(&client->lock);
+}
+
+static void answer(struct tcd_ex_mailbox *mailbox, uint64_t cookie, uint64_t client)
+{
+    if (!cookie)
+        return;
+    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    if (!letter)
+        abort(); /* an answer that never comes would hold the control process; a death is noticed */
+    letter->message.opcode = TCD_EX_DONE;
+    letter->message.cookie = cookie;
+    letter->message.client = client;
+    tcd_ex_mailbox_post(mailbox, letter);
+}
+
+/* Takes the unpinned ones off the list of dropped memory. */
+static struct tcd_ex_memory *take_unpinned(struct tcd_ex_client *client)
+{
+    struct tcd_ex_memory *free_now = NULL;
+    pthread_mutex_lock(&client->lock);
+    for (struct tcd_ex_memory **at = &client->dropped; *at;) {
+        struct tcd_ex_memory *memory = *at;
+        if (memory->pins) {
+            at = &memory->next;
+            continue;
+        }
+        *at = memory->next;
+        memory->next = free_now;
+        free_now = memory;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return free_now;
+}
+
+void tcd_ex_clients_sweep(struct tcd_ex_clients *clients, struct tcd_ex_mailbox *mailbox)
+{
+    for (struct tcd_ex_client **at = &clients->first; *at;) {
+        struct tcd_ex_client *client = *at;
+        for (struct tcd_ex_memory *memory = take_unpinned(client), *next; memory; memory = next) {
+            next = memory->next;
+            tck_memory_release(&memory->mapping);
+            answer(mailbox, memory->drop_cookie, client->id);
+            free(memory);
+        }
+        /* Only this thread adds to either, so no lock is needed to see them empty. */
+        if (client->dropped == NULL) {
+            answer(mailbox, client->gone_cookie, client->id);
+            client->gone_cookie = 0;
+        }
+        if (client->attachments || client->memory.count || client->dropped) {
+            at = &client->next;
+            continue;
+        }
+        *at = client->next;
+        tcd_ex_handle_map_free(&client->memory);
+        pthread_mutex_destroy(&client->lock);
+        free(client);
+    }
+}
+
+uint64_t tcd_ex_clients_memory_count(struct tcd_ex_clients *clients)
+{
+    uint64_t count = 0;
+    for (struct tcd_ex_client *client = clients->first; client; client = client->next) {
+        count += client->memory.count;
+        for (struct tcd_ex_memory *memory = client->dropped; memory; memory = memory->next)
+            ++count;
+    }
+    return count;
+}
+
+int tcd_ex_client_pin(struct tcd_ex_client *client, const struct tcw_ref *refs, unsigned count, void **addresses,
+                      struct tcd_ex_memory **pins, unsigned *bad)
+{
+    static _Alignas(TCW_LINE) unsigned char nothing[TCW_LINE]; /* where empty buffers lie */
+    int rc = 0;
+    unsigned i;
+    struct tcd_ex_memory *memory = NULL;
+    uint64_t known = 0; /* handle of `memory`: buffers mostly come from the same range */
+    pthread_mutex_lock(&client->lock);
+    for (i = 0; i < count; ++i) {
+        const struct tcw_ref *ref = &refs[i];
+        pins[i] = NULL;
+        addresses[i] = nothing;
+        if (!ref->length)
+            continue;
+        if (ref->handle != known) {
+            memory = tcd_ex_handle_map_find(&client->memory, ref->handle);
+            known = memory ? ref->handle : 0;
+        }
+        if (!memory) {
+            rc = TCW_ENOENT;
+            break;
+        }
+        if (ref->length > memory->bytes || ref->offset > memory->bytes - ref->length) {
+            rc = TCW_EINVAL;
+            break;
+        }
+        ++memory->pins;
+        pins[i] = memory;
+        addresses[i] = (unsigned char *)memory->mapping.base + ref->offset;
+    }
+    if (rc < 0) {
+        *bad = i;
+        while (i--)
+            if (pins[i])
+                --pins[i]->pins;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return rc;
+}
+
+bool tcd_ex_client_unpin(struct tcd_ex_client *client, struct tcd_ex_memory *const *pins, unsigned count)
+{
+    bool awaited = false;
+    pthread_mutex_lock(&client->lock);
+    for (unsigned i = 0; i < count; ++i)
+        if (pins[i] && --pins[i]->pins == 0 && pins[i]->dropped)
+            awaited = true;
+    pthread_mutex_unlock(&client->lock);
+    return awaited;
+}

@@ -1,0 +1,221 @@
+#include "service.h"
+
+#include "allocation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int tcd_ex_service_open(struct tcd_ex_service *service, unsigned device)
+{
+    memset(service, 0, sizeof *service);
+    service->device = device;
+    return tcd_ex_mailbox_open(&service->mailbox);
+}
+
+static struct tcd_ex_attachment *find(struct tcd_ex_service *service, uint64_t id)
+{
+    struct tcd_ex_attachment *attachment = service->attachments;
+    while (attachment && attachment->id != id)
+        attachment = attachment->next;
+    return attachment;
+}
+
+/* Answers a request that wants it. */
+static void answer(struct tcd_ex_service *service, const struct tcd_ex_message *request, int code, uint64_t value, const char *text)
+{
+    if (!request->cookie)
+        return;
+    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    if (!letter)
+        abort(); /* an answer that never comes would hold the control process; a death is noticed */
+    letter->message.opcode = TCD_EX_DONE;
+    letter->message.code = code;
+    letter->message.cookie = request->cookie;
+    letter->message.attachment = request->attachment;
+    letter->message.client = request->client;
+    letter->message.handle = request->handle;
+    letter->message.value = value;
+    snprintf(letter->message.text, sizeof letter->message.text, "%s", text);
+    tcd_ex_mailbox_post(&service->mailbox, letter);
+}
+
+static int attach(struct tcd_ex_service *service, const struct tcd_ex_message *message, int *fds, unsigned fd_count, char *text)
+{
+    if (fd_count != 4 || find(service, message->attachment)) {
+        snprintf(text, TCW_TEXT_BYTES, "%u descriptors instead of 4, or the id is in use", fd_count);
+        return TCW_EINVAL;
+    }
+    struct tcd_ex_client *client = tcd_ex_clients_get(&service->clients, message->client);
+    if (!client)
+        return TCW_ENOMEM;
+    struct tcd_ex_attachment *attachment;
+    int rc = tcd_ex_attachment_create(message, fds, client, &service->mailbox, &attachment, text);
+    if (rc < 0)
+        return rc;
+    fds[2] = fds[3] = -1;
+    ++client->attachments;
+    attachment->next = service->attachments;
+    service->attachments = attachment;
+    return 0;
+}
+
+static void detach(struct tcd_ex_service *service, struct tcd_ex_attachment *attachment, uint64_t cookie)
+{
+    if (cookie)
+        attachment->detach_cookie = cookie;
+    if (!attachment->leaving) {
+        attachment->leaving = true;
+        ++service->leaving;
+    }
+    tcd_ex_attachment_stop(attachment);
+}
+
+static int memory_add(struct tcd_ex_service *service, const struct tcd_ex_message *message, int *fds, unsigned fd_count, char *text)
+{
+    if (fd_count != 1 || !message->value) {
+        snprintf(text, TCW_TEXT_BYTES, "%u descriptors instead of 1, or no size", fd_count);
+        return TCW_EINVAL;
+    }
+    struct tcd_ex_client *client = tcd_ex_clients_get(&service->clients, message->client);
+    if (!client)
+        return TCW_ENOMEM;
+    int rc = tcd_ex_client_memory_add(client, message->handle, fds[0], message->value);
+    if (rc == 0)
+        fds[0] = -1;
+    else
+        snprintf(text, TCW_TEXT_BYTES, "the memory cannot be mapped: %s", tcw_error_text(rc));
+    return rc;
+}
+
+/* Messages about an attachment. True if the answer follows later. */
+static bool handle_attachment(struct tcd_ex_service *service, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
+                              int *code, char *text)
+{
+    struct tcd_ex_attachment *attachment = find(service, message->attachment);
+    if (!attachment || attachment->leaving) {
+        *code = TCW_ENOENT;
+        snprintf(text, TCW_TEXT_BYTES, "no such attachment");
+        return false;
+    }
+    switch (message->opcode) {
+    case TCD_EX_WORKSPACE:
+        *code = tcd_ex_attachment_workspace(attachment, message, fds, fd_count, text);
+        return false;
+    case TCD_EX_PLAN:
+        *code = tcd_ex_attachment_plan(attachment, message, text);
+        return false;
+    case TCD_EX_PLAN_DROP:
+        *code = tcd_ex_attachment_plan_drop(attachment, message->handle);
+        return false;
+    case TCD_EX_ABORT:
+        tcd_ex_attachment_abort(attachment, message->code, message->rank);
+        *code = 0;
+        return false;
+    default: /* DETACH */
+        detach(service, attachment, message->cookie);
+        return true;
+    }
+}
+
+void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_message *message, int *fds, unsigned fd_count)
+{
+    char text[TCW_TEXT_BYTES] = "";
+    uint64_t value = 0;
+    int code = 0;
+    switch (message->opcode) {
+    case TCD_EX_ALLOC:
+        code = tcd_ex_allocation_start(message, &service->mailbox, &service->allocations);
+        if (code == 0)
+            return;
+        break;
+    case TCD_EX_ATTACH:
+        code = attach(service, message, fds, fd_count, text);
+        break;
+    case TCD_EX_WORKSPACE:
+    case TCD_EX_PLAN:
+    case TCD_EX_PLAN_DROP:
+    case TCD_EX_ABORT:
+    case TCD_EX_DETACH:
+        if (handle_attachment(service, message, fds, fd_count, &code, text))
+            return;
+        break;
+    case TCD_EX_MEM:
+        code = memory_add(service, message, fds, fd_count, text);
+        break;
+    case TCD_EX_MEM_DROP: {
+        struct tcd_ex_client *client = tcd_ex_clients_find(&service->clients, message->client);
+        code = client ? tcd_ex_client_memory_drop(client, message->handle, message->cookie) : TCW_ENOENT;
+        if (code == 0)
+            return; /* the sweep answers */
+        break;
+    }
+    case TCD_EX_CLIENT_GONE: {
+        struct tcd_ex_client *client = tcd_ex_clients_find(&service->clients, message->client);
+        if (client) {
+            tcd_ex_client_memory_drop_all(client, message->cookie);
+            return; /* the sweep answers */
+        }
+        break;
+    }
+    case TCD_EX_QUIT:
+        service->quitting = true;
+        tcd_ex_service_stop_all(service);
+        break;
+    case TCD_EX_PING:
+        for (const struct tcd_ex_attachment *attachment = service->attachments; attachment; attachment = attachment->next)
+            ++value;
+        value += tcd_ex_clients_memory_count(&service->clients) + atomic_load(&service->allocations);
+        break;
+    default:
+        code = TCW_ENOSYS;
+        break;
+    }
+    if (code < 0 && !text[0])
+        snprintf(text, sizeof text, "%s", tcw_error_text(code));
+    answer(service, message, code, value, text);
+}
+
+void tcd_ex_service_sweep(struct tcd_ex_service *service)
+{
+    for (struct tcd_ex_attachment **at = &service->attachments; *at;) {
+        struct tcd_ex_attachment *attachment = *at;
+        if (!attachment->leaving || !atomic_load_explicit(&attachment->ended, memory_order_acquire)) {
+            at = &attachment->next;
+            continue;
+        }
+        *at = attachment->next;
+        --service->leaving;
+        --attachment->client->attachments;
+        struct tcd_ex_message request = {.cookie = attachment->detach_cookie, .attachment = attachment->id};
+        tcd_ex_attachment_free(attachment);
+        answer(service, &request, 0, 0, "");
+    }
+    tcd_ex_clients_sweep(&service->clients, &service->mailbox);
+}
+
+void tcd_ex_service_stop_all(struct tcd_ex_service *service)
+{
+    for (struct tcd_ex_attachment *attachment = service->attachments; attachment; attachment = attachment->next)
+        detach(service, attachment, 0);
+}
+
+void tcd_ex_service_nudge(struct tcd_ex_service *service)
+{
+    for (struct tcd_ex_attachment *attachment = service->attachments; attachment; attachment = attachment->next)
+        if (attachment->leaving)
+            tcd_ex_attachment_stop(attachment);
+}
+
+bool tcd_ex_service_idle(const struct tcd_ex_service *service)
+{
+    return !service->attachments && !atomic_load(&service->allocations);
+}
+
+void tcd_ex_service_close(struct tcd_ex_service *service)
+{
+    for (struct tcd_ex_client *client = service->clients.first; client; client = client->next)
+        tcd_ex_client_memory_drop_all(client, 0);
+    tcd_ex_clients_sweep(&service->clients, &service->mailbox);
+    tcd_ex_mailbox_close(&service->mailbox);
+}
