@@ -186,6 +186,8 @@ void tcf_read_topology(const struct tcf_reader *reader)
         tcf_value_reject(devices, reader->issues, "only one of \"nodes\" and \"devices\"");
     } else if (nodes) {
         read_nodes(reader, nodes);
+        if (config->node_count)
+            find_local_node(reader);
     } else if (devices) {
         struct tcf_node *node = &config->nodes[config->node_count++];
         own_name(node->name);
@@ -196,6 +198,4 @@ void tcf_read_topology(const struct tcf_reader *reader)
         tcf_issue_add(reader->issues, tcf_document_file(reader->root->document), "",
                       "found neither \"devices\" nor \"nodes\", one must be there");
     }
-    if (config->node_count)
-        find_local_node(reader);
 }

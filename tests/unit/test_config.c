@@ -176,8 +176,8 @@ static const struct bad syntax_errors[] = {
     {"{\"a\":\"\xed\xa0\x80\"}", {{"", "line 1, column 7: found byte 0xed, allowed UTF-8 text"}}},
     {"{\"a\":\"\xe0\x80\x80\"}", {{"", "line 1, column 7: found byte 0xe0, allowed UTF-8 text"}}},
     {"{\"a\":\"\xf4\x90\x80\x80\"}", {{"", "line 1, column 7: found byte 0xf4, allowed UTF-8 text"}}},
-    {"{" D "} x", {{"", "line 1, column 25: found 'x', allowed nothing after the first JSON value"}}},
-    {"{" D "} // x", {{"", "line 1, column 25: found '/', allowed nothing after the first JSON value"}}},
+    {"{" D "} x", {{"", "line 1, column 24: found 'x', allowed nothing after the first JSON value"}}},
+    {"{" D "} // x", {{"", "line 1, column 24: found '/', allowed nothing after the first JSON value"}}},
     {"\xef\xbb\xbf{}", {{"", "line 1, column 1: found byte 0xef, allowed a JSON value"}}},
     {"{\"a\":11111111112222222222333333333344444444445}", {{"", "line 1, column 6: found '1', allowed a number of at most 40 characters"}}},
     {"{\"a\":[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]}",
@@ -340,7 +340,7 @@ static void a_nul_byte_is_no_end(void **state)
     static const char text[] = "{" D "}\0{";
     struct tcf_issues issues = {0};
     assert_null(tcf_config_parse("t.json", text, sizeof(text) - 1, &issues));
-    assert_string_equal(issues.items[0].text, "line 1, column 24: found byte 0x00, allowed nothing after the first JSON value");
+    assert_string_equal(issues.items[0].text, "line 1, column 23: found byte 0x00, allowed nothing after the first JSON value");
     tcf_issues_free(&issues);
 }
 
@@ -410,7 +410,8 @@ static void complaints_are_printed(void **state)
     assert_null(parse("{\"ring\":{\"entries\":9}}", &issues));
     tcf_issues_print(&issues, file);
     fclose(file);
-    assert_string_equal(out, "t.json: found neither \"devices\" nor \"nodes\", one must be there\n");
+    assert_string_equal(out, "t.json: /ring/entries: found 9, allowed a power of two from 8 to 4096 entries\n"
+                             "t.json: found neither \"devices\" nor \"nodes\", one must be there\n");
     free(out);
     tcf_issues_free(&issues);
 }
