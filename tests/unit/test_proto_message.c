@@ -241,8 +241,8 @@ static void test_numbers_do_not_move(void **state)
     (void)state;
     assert_int_equal(sizeof(struct tcw_hello), 88);
     assert_int_equal(sizeof(struct tcw_error), 360);
-    assert_int_equal(sizeof(struct tcw_plan_desc), 1080);
-    assert_int_equal(sizeof(struct tcw_plan_create), 1096);
+    assert_int_equal(sizeof(struct tcw_plan_desc), 1072);
+    assert_int_equal(sizeof(struct tcw_plan_create), 1088);
     assert_int_equal(sizeof(struct tcw_tensor), 32);
     assert_int_equal(TCW_MSG_HELLO, 1);
     assert_int_equal(TCW_MSG_PLAN_CREATE, 12);
