@@ -72,10 +72,11 @@ uint64_t tcw_size_class_limit(unsigned size_class)
 /* Even buckets end at 250 ns x 2^k, odd ones at that times sqrt(2) (181/128 to within 0.02 %). */
 uint64_t tcw_latency_bucket_limit(unsigned bucket)
 {
-    uint64_t limit = 250ull << (bucket / 2);
+    uint64_t limit;
 
     if (bucket >= TCW_LATENCY_BUCKETS - 1)
         return UINT64_MAX;
+    limit = 250ull << (bucket / 2);
     return bucket % 2 ? limit * 181 / 128 : limit;
 }
 
