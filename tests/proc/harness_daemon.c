@@ -159,15 +159,12 @@ void proc_daemon_configure(struct proc_daemon *daemon, const struct proc_setting
     member(file, "limits", settings.limits);
     member(file, "groups", settings.groups);
     fprintf(file, "%s", settings.more ? settings.more : "");
-    fprintf(file, "  \"runtime_dir\": \"%s\",\n  \"node\": \"here\",\n", daemon->runtime);
+    fprintf(file, "  \"runtime_dir\": \"%s\",\n", daemon->runtime);
     fprintf(file, "  \"deadlines\": {\"operation_ms\": %u, \"join_ms\": %u, \"plan_ms\": %u, \"drain_ms\": %u},\n", settings.operation_ms,
             settings.join_ms, settings.plan_ms, settings.drain_ms);
     fprintf(file, "  \"executor\": {\"grace_s\": %u, \"restarts_per_minute\": 100},\n  \"ring\": {\"entries\": %u},\n", settings.grace_s,
             settings.ring_entries);
-    fprintf(file, "  \"nodes\": [{\"name\": \"here\", \"devices\": [");
-    for (unsigned i = 0; i < settings.devices; i++)
-        fprintf(file, "%s{\"number\": %u, \"kind\": \"host\"}", i ? ", " : "", i);
-    fprintf(file, "]}]\n}\n");
+    fprintf(file, "  \"devices\": {\"host\": %u}\n}\n", settings.devices);
     assert_int_equal(fclose(file), 0);
 }
 
