@@ -81,7 +81,8 @@ static inline uint32_t tcw_stats_latency_row(uint32_t op, uint32_t lane, uint32_
     return (op * 2 + (lane - 1)) * TCW_SIZE_CLASSES + size_class;
 }
 
-/* Start time of a process in clock ticks since boot, 0 if there is no such process. */
+/* Start time of a process in clock ticks since boot; 0: there is none, or it is a zombie; UINT64_MAX: there is, and that is all we may
+ * know. */
 uint64_t tcw_process_start_ticks(uint64_t pid);
 /* Inode of the calling process's pid namespace, 0 if unknown. */
 uint64_t tcw_process_pid_namespace(void);
