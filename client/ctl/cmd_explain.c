@@ -1,0 +1,146 @@
+/* explain: what the daemon would choose for a collective, what it would not, and why. */
+#include "admin.h"
+#include "command.h"
+#include "render.h"
+#include "shape.h"
+#include "snapshot.h"
+#include "text.h"
+
+#include <string.h>
+
+static const struct tcc_option options[] = {
+    {"group", "NAME", "of the ranks of this group", 'g'},
+    {"ranks", "N", "or of this many ranks (default 2)", 'n'},
+    {"dtype", "TYPE", "fp32 fp16 bf16 fp64 int8 ... (default bf16)", 'd'},
+    {"fusion", "NAME", "epilogue of an all-reduce, such as residual-rms-norm", 'f'},
+    {"strategy", "NAME", "as if the plan asked for it: oneshot twoshot ... (default auto)", 0},
+    {"lane", "LANE", "as if the plan asked for it: direct or served (default auto)", 0},
+    {"redop", "NAME", "sum min max prod avg (default sum)", 0},
+    {"max-tokens", "N", "largest token count of the plan (default: of this run)", 0},
+    {"eps", "NUMBER", "epsilon of the norm (default 1e-6)", 0},
+    {"sizes", "A,B,...", "uneven extents of an all-gather or reduce-scatter, by rank", 0},
+    {"root", "RANK", "of a broadcast (default 0)", 0},
+    {"bias", NULL, "with a bias", 0},
+    {"acc-fp32", NULL, "16-bit types accumulated in fp32", 0},
+    {"graph", NULL, "to be captured in a CUDA graph", 0},
+    {0},
+};
+
+/* Size of the group as the stats know it, for checking here what the daemon would refuse; 0: not known. */
+static uint32_t group_size(struct tcc_session *session, const char *name)
+{
+    struct tcc_snapshot snapshot;
+    const char *why;
+    uint32_t size = 0;
+
+    if (tcc_snapshot_load(session->stats_path, 0, false, &snapshot, &why))
+        return 0;
+    for (size_t i = 0; i < snapshot.group_count && !size; i++) {
+        if (strcmp(snapshot.groups[i].name, name) == 0 && snapshot.groups[i].size <= TCW_MAX_RANKS)
+            size = (uint32_t)snapshot.groups[i].size;
+    }
+    tcc_snapshot_free(&snapshot);
+    return size;
+}
+
+static struct tcc_shape_request request_of(const struct tcc_session *session)
+{
+    return (struct tcc_shape_request){
+        .op = session->arguments[0],
+        .shape = session->argument_count > 1 ? session->arguments[1] : NULL,
+        .dtype = tcc_option(session, "dtype"),
+        .fusion = tcc_option(session, "fusion"),
+        .strategy = tcc_option(session, "strategy"),
+        .lane = tcc_option(session, "lane"),
+        .redop = tcc_option(session, "redop"),
+        .sizes = tcc_option(session, "sizes"),
+        .root = tcc_option(session, "root"),
+        .eps = tcc_option(session, "eps"),
+        .max_tokens = tcc_option(session, "max-tokens"),
+        .bias = tcc_option(session, "bias"),
+        .acc_fp32 = tcc_option(session, "acc-fp32"),
+        .graph = tcc_option(session, "graph"),
+    };
+}
+
+static void print_question(struct tcc_session *session, const struct tcw_admin *question, uint32_t ranks)
+{
+    const struct tcw_plan_desc *desc = &question->desc;
+    unsigned dtype = desc->tensor_count ? desc->tensors[0].dtype : desc->dtype;
+    FILE *file = session->out.file;
+
+    tcc_print(&session->out, TCC_BOLD, "%s", tcw_op_name(desc->op));
+    if (desc->fusion)
+        fprintf(file, "+%s", tcw_fusion_name(desc->fusion));
+    if (session->argument_count > 1)
+        fprintf(file, " of %s %s", session->arguments[1], tcw_dtype_name(dtype));
+    if (*question->group)
+        fprintf(file, " on group %s", question->group);
+    if (ranks)
+        fprintf(file, "%s %u rank%s", *question->group ? "," : " on", ranks, ranks == 1 ? "" : "s");
+    if (ranks && desc->op != TCW_OP_BARRIER)
+        fprintf(file, ": %s per rank and run", tcc_bytes(tcw_plan_message_bytes(desc, ranks, 0, question->tokens)).s);
+    fputs("\n\n", file);
+}
+
+static tcc_exit answer(struct tcc_session *session, const struct tcw_admin *question, uint32_t ranks)
+{
+    struct tcc_answer reply;
+    tcc_exit code = tcc_admin_ask(session, question, &reply);
+
+    if (code)
+        return code;
+    code = tcc_answer_check(session, &reply);
+    if (!code && session->json) {
+        tcc_answer_json(session, &reply);
+    } else if (!code) {
+        print_question(session, question, ranks);
+        if (reply.json)
+            tcc_render(reply.json, &session->out, 0);
+        else
+            fprintf(session->out.file, "%s\n", reply.text);
+    }
+    tcc_answer_free(&reply);
+    return code;
+}
+
+static tcc_exit run(struct tcc_session *session)
+{
+    struct tcc_shape_request request = request_of(session);
+    const char *group = tcc_option(session, "group");
+    struct tcw_admin question = {.command = TCW_ADMIN_EXPLAIN};
+    struct tcw_complaint complaint;
+    unsigned long long ranks = group ? 0 : 2;
+
+    if (!tcc_option_u64(session, "ranks", 1, TCW_MAX_RANKS, &ranks))
+        return TCC_EXIT_USAGE;
+    if (group && tcc_option(session, "ranks"))
+        return tcc_misuse(session, "--group and --ranks exclude each other");
+    if (group && strlen(group) >= sizeof question.group)
+        return tcc_misuse(session, "--group: names have at most %zu characters", sizeof question.group - 1);
+    if (tcc_shape_parse(&request, &question.desc, &question.tokens, &complaint))
+        return tcc_misuse(session, "%s", complaint.text);
+    if (group) {
+        tcw_text_set(question.group, sizeof question.group, group);
+        ranks = group_size(session, group);
+    } else {
+        question.size = (uint32_t)ranks;
+    }
+    if (ranks && tcw_plan_desc_check(&question.desc, (uint32_t)ranks, &complaint))
+        return tcc_misuse(session, "%s", complaint.text);
+    return answer(session, &question, (uint32_t)ranks);
+}
+
+const struct tcc_command tcc_command_explain = {
+    .name = "explain",
+    .arguments = "OP [SHAPE]",
+    .help = "which lane and strategy would be chosen, and why",
+    .details =
+        "SHAPE is TOKENSxHIDDEN for all-reduce (64x7168), the elements of one rank's tensor for the others (4096, or 64x7168: gathered\n"
+        "along the first), nothing for barrier. Nothing is run and no plan is made.",
+    .options = options,
+    .min_arguments = 1,
+    .max_arguments = 2,
+    .asks = true,
+    .run = run,
+};

@@ -1,0 +1,163 @@
+/* memory: what the daemon has handed out, by device, by group and by client; the largest first. */
+#include "command.h"
+#include "json.h"
+#include "snapshot.h"
+#include "table.h"
+
+#include <stdlib.h>
+
+static const struct tcc_option options[] = {TCC_OPTION_LIMIT, {0}};
+
+static uint64_t client_bytes(const struct tcw_stats_client *client)
+{
+    return tcc_or_zero(client->memory_bytes) + tcc_or_zero(client->registered_bytes);
+}
+
+static int larger_client(const void *a, const void *b)
+{
+    uint64_t x = client_bytes(a), y = client_bytes(b);
+
+    return x > y ? -1 : x < y;
+}
+
+static int larger_group(const void *a, const void *b)
+{
+    uint64_t x = tcc_or_zero(((const struct tcw_stats_group *)a)->workspace_bytes);
+    uint64_t y = tcc_or_zero(((const struct tcw_stats_group *)b)->workspace_bytes);
+
+    return x > y ? -1 : x < y;
+}
+
+/* A title and a table, or nothing if the table has no rows. */
+static void print_section(struct tcc_session *session, const char *title, struct tcc_table *table, size_t limit)
+{
+    if (tcc_table_rows(table)) {
+        tcc_print(&session->out, TCC_BOLD, "\n%s\n", title);
+        tcc_table_print(table, &session->out, 2, limit);
+    }
+    tcc_table_free(table);
+}
+
+static void print_devices(struct tcc_session *session, const struct tcc_snapshot *snapshot, size_t limit)
+{
+    static const struct tcc_column columns[] = {{"DEVICE", TCC_RIGHT}, {"KIND", TCC_LEFT}, {"HANDED OUT", TCC_RIGHT}};
+    struct tcc_table *table = tcc_table_create(columns, 3);
+
+    for (size_t i = 0; i < snapshot->device_count; i++) {
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_number(snapshot->devices[i].device).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_device_kind_name(snapshot->devices[i].kind));
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_bytes(snapshot->devices[i].memory_bytes).s);
+    }
+    print_section(session, "by device", table, limit);
+}
+
+static void print_groups(struct tcc_session *session, const struct tcc_snapshot *snapshot, size_t limit)
+{
+    static const struct tcc_column columns[] = {{"GROUP", TCC_LEFT},       {"EPOCH", TCC_RIGHT},    {"RANKS", TCC_RIGHT},
+                                                {"WORKSPACES", TCC_RIGHT}, {"PER RANK", TCC_RIGHT}, {"GENERATION", TCC_RIGHT}};
+    struct tcc_table *table = tcc_table_create(columns, 6);
+
+    for (size_t i = 0; i < snapshot->group_count; i++) {
+        const struct tcw_stats_group *group = &snapshot->groups[i];
+        uint64_t each =
+            group->workspace_bytes == TCC_ABSENT || !tcc_or_zero(group->size) ? TCC_ABSENT : group->workspace_bytes / group->size;
+
+        if (!group->workspace_bytes)
+            continue;
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_dash(group->name));
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_number(group->epoch).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_number(group->size).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_bytes(group->workspace_bytes).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_bytes(each).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_number(group->workspace_generation).s);
+    }
+    print_section(session, "by group", table, limit);
+}
+
+static void print_clients(struct tcc_session *session, const struct tcc_snapshot *snapshot, size_t limit)
+{
+    static const struct tcc_column columns[] = {
+        {"CLIENT", TCC_RIGHT}, {"NAME", TCC_LEFT}, {"PID", TCC_RIGHT}, {"HELD", TCC_RIGHT}, {"REGISTERED", TCC_RIGHT}};
+    struct tcc_table *table = tcc_table_create(columns, 5);
+
+    for (size_t i = 0; i < snapshot->client_count; i++) {
+        const struct tcw_stats_client *client = &snapshot->clients[i];
+
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_number(client->client).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_dash(client->name));
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_number(client->pid).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_bytes(client->memory_bytes).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", tcc_bytes(client->registered_bytes).s);
+    }
+    print_section(session, "by client", table, limit);
+}
+
+static void print_json(struct tcc_session *session, const struct tcc_snapshot *snapshot)
+{
+    cJSON *document = tcc_json_begin("memory", snapshot);
+    cJSON *list, *item;
+
+    tcc_json_u64(document, "total_bytes", snapshot->daemon.memory_bytes);
+    list = tcc_json_array(document, "devices");
+    for (size_t i = 0; i < snapshot->device_count; i++) {
+        item = tcc_json_object(list, NULL);
+        tcc_json_u64(item, "device", snapshot->devices[i].device);
+        tcc_json_text(item, "kind", tcc_device_kind_name(snapshot->devices[i].kind));
+        tcc_json_u64(item, "memory_bytes", snapshot->devices[i].memory_bytes);
+    }
+    list = tcc_json_array(document, "groups");
+    for (size_t i = 0; i < snapshot->group_count; i++) {
+        item = tcc_json_object(list, NULL);
+        tcc_json_text(item, "name", snapshot->groups[i].name);
+        tcc_json_u64(item, "epoch", snapshot->groups[i].epoch);
+        tcc_json_u64(item, "size", snapshot->groups[i].size);
+        tcc_json_u64(item, "workspace_bytes", snapshot->groups[i].workspace_bytes);
+        tcc_json_u64(item, "workspace_generation", snapshot->groups[i].workspace_generation);
+    }
+    list = tcc_json_array(document, "clients");
+    for (size_t i = 0; i < snapshot->client_count; i++) {
+        item = tcc_json_object(list, NULL);
+        tcc_json_u64(item, "client", snapshot->clients[i].client);
+        tcc_json_text(item, "name", snapshot->clients[i].name);
+        tcc_json_u64(item, "pid", snapshot->clients[i].pid);
+        tcc_json_u64(item, "memory_bytes", snapshot->clients[i].memory_bytes);
+        tcc_json_u64(item, "registered_bytes", snapshot->clients[i].registered_bytes);
+    }
+    tcc_json_end(document, session->out.file, session->compact);
+}
+
+static tcc_exit run(struct tcc_session *session)
+{
+    struct tcc_snapshot snapshot;
+    unsigned long long limit = TCC_LIMIT;
+    tcc_exit code;
+
+    if (!tcc_option_u64(session, "limit", 0, 1000000000, &limit))
+        return TCC_EXIT_USAGE;
+    code = tcc_session_snapshot(session, 0, &snapshot);
+    if (code)
+        return code;
+    if (session->json) {
+        print_json(session, &snapshot);
+    } else {
+        if (snapshot.client_count)
+            qsort(snapshot.clients, snapshot.client_count, sizeof *snapshot.clients, larger_client);
+        if (snapshot.group_count)
+            qsort(snapshot.groups, snapshot.group_count, sizeof *snapshot.groups, larger_group);
+        tcc_session_caution(session, &snapshot);
+        fprintf(session->out.file, "%s handed out: workspaces, rings and client memory\n", tcc_bytes(snapshot.daemon.memory_bytes).s);
+        print_devices(session, &snapshot, limit);
+        print_groups(session, &snapshot, limit);
+        print_clients(session, &snapshot, limit);
+    }
+    tcc_snapshot_free(&snapshot);
+    return code;
+}
+
+const struct tcc_command tcc_command_memory = {
+    .name = "memory",
+    .help = "memory by device, by group, by client",
+    .details = "Workspaces are daemon memory that the ranks of a group exchange data through; all generations count.",
+    .options = options,
+    .run = run,
+};
