@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MAX_INPUT = 1 << 16, MAX_CUTS = 64, MAX_FLIPS = 2048 };
+enum { INPUT_BYTES = 1 << 16, CUTS = 64, FLIPS = 2048 };
 
 static void replay_one(const uint8_t *data, size_t size)
 {
@@ -25,17 +25,17 @@ static void replay_one(const uint8_t *data, size_t size)
 
 static unsigned replay_file(const char *path)
 {
-    static uint8_t data[MAX_INPUT];
+    static uint8_t data[INPUT_BYTES];
     FILE *file = fopen(path, "rb");
     if (!file)
         return 0;
     size_t size = fread(data, 1, sizeof(data), file);
     fclose(file);
     replay_one(data, size);
-    size_t cut = size / MAX_CUTS + 1;
+    size_t cut = size / CUTS + 1;
     for (size_t length = 0; length < size; length += cut)
         replay_one(data, length);
-    size_t stride = size * 8 / MAX_FLIPS + 1;
+    size_t stride = size * 8 / FLIPS + 1;
     for (size_t bit = 0; bit < size * 8; bit += stride) {
         data[bit / 8] ^= (uint8_t)(1u << bit % 8);
         replay_one(data, size);
