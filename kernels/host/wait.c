@@ -1,0 +1,150 @@
+#include "host/wait.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    SPINS_PER_CLOCK = 32,
+    YIELD_NS = 1000000,    /* how long a waiter stays runnable before it sleeps */
+    NAP_FIRST_NS = 100000, /* naps double from here */
+    NAP_LAST_NS = 2000000, /* bounds what a lost wake, an abort or a changed deadline can cost */
+    POLL_NS = 4000000,
+};
+
+static inline void pause_briefly(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Orders what this thread wrote before with what it reads next. */
+static inline void full_fence(void)
+{
+#if defined(__SANITIZE_THREAD__)
+    static _Atomic int word; /* the sanitizer does not model fences */
+    atomic_fetch_add(&word, 1);
+#else
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
+static inline const _Atomic uint64_t *sequence_word(const struct tck_comm *comm, uint32_t peer, uint64_t wanted)
+{
+    const struct tck_flag *flag = (const struct tck_flag *)(comm->base[peer] + (wanted - 1) % TCK_BUFFERS * comm->pitch);
+    return &flag->sequence;
+}
+
+static inline bool arrived(const _Atomic uint64_t *word, uint64_t wanted)
+{
+    return atomic_load_explicit(word, memory_order_acquire) >= wanted;
+}
+
+int tck_comm_fail(struct tck_comm *comm, int code, uint32_t rank)
+{
+    comm->fault.code = code;
+    comm->fault.rank = rank;
+    if (comm->missing_ranks && code != TCW_ETIMEOUT)
+        atomic_store_explicit(comm->missing_ranks, 0, memory_order_relaxed);
+    return code;
+}
+
+void tck_wake_sleepers(struct tck_comm *comm)
+{
+    comm->wake_due = false;
+    full_fence(); /* peer: the one between announcing a nap and looking at the flag once more */
+    for (uint32_t i = 0; i < comm->nranks; i++) {
+        uint32_t me = comm->rank + 1;
+        _Atomic uint32_t *awaits = &comm->headers[i]->awaits;
+        if (i != comm->rank && atomic_load_explicit(awaits, memory_order_relaxed) == me && atomic_compare_exchange_strong(awaits, &me, 0))
+            syscall(SYS_futex, awaits, FUTEX_WAKE, 1, NULL, NULL, 0);
+    }
+}
+
+static void nap(struct tck_comm *comm, uint32_t peer, const _Atomic uint64_t *word, uint64_t wanted, uint64_t ns)
+{
+    _Atomic uint32_t *awaits = &comm->headers[comm->rank]->awaits;
+    struct timespec timeout = {.tv_nsec = (long)ns};
+    atomic_store(awaits, peer + 1);
+    full_fence(); /* peer: the one in tck_wake_sleepers */
+    if (!arrived(word, wanted))
+        syscall(SYS_futex, awaits, FUTEX_WAIT, peer + 1, &timeout, NULL, 0);
+    atomic_store_explicit(awaits, 0, memory_order_relaxed);
+}
+
+/* Everything but the flag that can end a wait. Returns 0 to go on. */
+static int check_exits(struct tck_comm *comm, uint32_t peer, uint64_t now, struct tck_patience *patience)
+{
+    uint64_t word = atomic_load_explicit(comm->abort_word, memory_order_acquire);
+    if (word)
+        return tck_comm_fail(comm, tcw_abort_code(word), tcw_abort_culprit(word));
+    uint64_t deadline = atomic_load_explicit(comm->deadline_ns, memory_order_relaxed);
+    if (deadline && now - patience->began_ns >= deadline) {
+        comm->fault.step = atomic_load_explicit(&comm->headers[peer]->runs, memory_order_relaxed);
+        return tck_comm_fail(comm, TCW_ETIMEOUT, peer);
+    }
+    if (comm->poll && now - patience->polled_ns >= POLL_NS) {
+        patience->polled_ns = now;
+        int code = comm->poll(comm->poll_arg);
+        if (code)
+            return tck_comm_fail(comm, code, TCW_NOBODY);
+    }
+    return 0;
+}
+
+static void note_missing(struct tck_comm *comm, uint64_t wanted)
+{
+    uint64_t missing = 0;
+    if (!comm->missing_ranks)
+        return;
+    for (uint32_t i = 0; i < comm->nranks; i++)
+        if (i != comm->rank && !arrived(sequence_word(comm, i, wanted), wanted))
+            missing |= UINT64_C(1) << i;
+    atomic_store_explicit(comm->missing_ranks, missing, memory_order_relaxed);
+}
+
+int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, struct tck_patience *patience)
+{
+    const _Atomic uint64_t *word = sequence_word(comm, peer, wanted);
+    uint64_t nap_ns = NAP_FIRST_NS;
+    if (!patience->began_ns)
+        patience->began_ns = patience->polled_ns = tcw_now_ns();
+    uint64_t now = patience->began_ns;
+    for (;;) {
+        uint64_t waited = now - patience->began_ns;
+        if (waited < comm->spin_ns) {
+            for (int i = 0; i < SPINS_PER_CLOCK; i++) {
+                if (arrived(word, wanted))
+                    return 0;
+                pause_briefly();
+            }
+        } else if (waited < comm->spin_ns + YIELD_NS) {
+            sched_yield();
+        } else {
+            note_missing(comm, wanted);
+            nap(comm, peer, word, wanted, nap_ns);
+            nap_ns = nap_ns * 2 < NAP_LAST_NS ? nap_ns * 2 : NAP_LAST_NS;
+        }
+        if (arrived(word, wanted))
+            return 0;
+        if (comm->wake_due)
+            tck_wake_sleepers(comm);
+        now = tcw_now_ns();
+        int code = check_exits(comm, peer, now, patience);
+        if (code) {
+            note_missing(comm, wanted);
+            return code;
+        }
+    }
+}
+
+void tck_wait_done(struct tck_comm *comm, const struct tck_patience *patience)
+{
+    if (patience->began_ns && comm->missing_ranks && atomic_load_explicit(comm->missing_ranks, memory_order_relaxed))
+        atomic_store_explicit(comm->missing_ranks, 0, memory_order_relaxed);
+}
