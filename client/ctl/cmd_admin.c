@@ -1,12 +1,12 @@
 /* config, drain, undrain, reload, kick, log-level: the daemon does it, its answer is shown. */
 #include "admin.h"
 #include "command.h"
+#include "json.h"
 #include "render.h"
 #include "screen.h"
 #include "snapshot.h"
 #include "table.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* What the daemon said, or `otherwise` if it said nothing. */
@@ -50,10 +50,7 @@ static tcc_exit config_run(struct tcc_session *session)
     if (!code && session->json) {
         tcc_answer_json(session, &answer);
     } else if (!code && answer.json) {
-        char *text = tcc_must(cJSON_Print(answer.json));
-
-        fprintf(session->out.file, "%s\n", text);
-        free(text);
+        tcc_json_print(answer.json, session->out.file);
     } else if (!code) {
         show(session, &answer, "");
     }

@@ -384,6 +384,18 @@ static bool wanted_lane(const char *wish, tcw_lane lane)
     return !wish || strcmp(wish, tcw_lane_name((unsigned)lane)) == 0;
 }
 
+static void print_legend(struct tcc_session *session, const struct tcc_snapshot *snapshot, bool by_rank)
+{
+    char text[400];
+
+    snprintf(
+        text, sizeof text, "SUBMIT is relative to %s%s, START and END to the first submission of the step%s",
+        snapshot->life == TCC_LIFE_OK ? "now" : "the daemon's last heartbeat", by_rank ? " (further ranks: to the first submission)" : "",
+        by_rank ? "." : ": when the last rank began, and ended. LAST is the rank that ended last, and how long behind the one before it.");
+    fputc('\n', session->out.file);
+    tcc_print_wrapped(&session->out, TCC_DIM, 0, 0, text);
+}
+
 static tcc_exit print_all(struct tcc_session *session, const struct tcc_snapshot *snapshot, size_t count)
 {
     cJSON *document = session->json ? tcc_json_begin("dump", snapshot) : NULL;
@@ -422,10 +434,7 @@ static tcc_exit print_all(struct tcc_session *session, const struct tcc_snapshot
     else if (!printed)
         fputs("no requests are recorded\n", session->out.file);
     else
-        tcc_print(&session->out, TCC_DIM, "\nSUBMIT is relative to %s%s, START and END to the step's first submission%s\n",
-                  snapshot->life == TCC_LIFE_OK ? "now" : "the daemon's last heartbeat",
-                  by_rank ? " (first rank; others: to the first)" : "",
-                  by_rank ? "" : ": when the last rank began and ended; LAST ended so long behind the one before it");
+        print_legend(session, snapshot, by_rank);
     return TCC_EXIT_OK;
 }
 

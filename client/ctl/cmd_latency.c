@@ -113,6 +113,8 @@ static void add_row(struct tcc_table *table, const struct tcc_out *out, const st
     char spark[3 * TCW_LATENCY_BUCKETS + 1];
 
     tcc_histogram_spark(&latency, first, last, out->utf8, spark);
+    for (char *end = spark + strlen(spark); end > spark && end[-1] == ' ';)
+        *--end = 0;
     tcc_table_cell(table, TCC_PLAIN, "%s", op_text(row->op).s);
     tcc_table_cell(table, TCC_PLAIN, "%s", tcw_lane_name((unsigned)row->lane) ? tcw_lane_name((unsigned)row->lane) : "?");
     tcc_table_cell(table, TCC_PLAIN, "%s", size_text(row).s);

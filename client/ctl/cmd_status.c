@@ -109,19 +109,23 @@ static void print_groups(const struct tcc_session *session, const struct tcc_sna
 
 static void print_work(const struct tcc_session *session, const struct tcc_snapshot *snapshot)
 {
-    uint64_t started = 0, finished = 0, errors = 0, bytes = 0;
+    uint64_t finished = 0, errors = 0, underway = 0, bytes = 0;
 
     for (size_t i = 0; i < snapshot->member_count; i++) {
         const struct tcw_stats_member *member = &snapshot->members[i];
+        uint64_t started = tcc_or_zero(member->direct_started) + tcc_or_zero(member->served_started);
+        uint64_t ended = tcc_or_zero(member->direct_finished) + tcc_or_zero(member->served_finished);
 
-        started += tcc_or_zero(member->direct_started) + tcc_or_zero(member->served_started);
-        finished += tcc_or_zero(member->direct_finished) + tcc_or_zero(member->served_finished);
+        finished += ended;
+        ended += tcc_or_zero(member->errors);
         errors += tcc_or_zero(member->errors);
+        underway += started > ended ? started - ended : 0; /* not one moment's numbers: never below zero */
         bytes += tcc_or_zero(member->bytes);
     }
     tcc_print(&session->out, TCC_BOLD, "  %-8s", "runs");
-    fprintf(session->out.file, "  %s finished, %s failed, %s under way, %s of payload\n", tcc_count(finished).s, tcc_count(errors).s,
-            tcc_count(started > finished + errors ? started - finished - errors : 0).s, tcc_bytes(bytes).s);
+    fprintf(session->out.file, "  %s finished, ", tcc_count(finished).s);
+    tcc_print(&session->out, errors ? TCC_WARN : TCC_PLAIN, "%s failed", tcc_count(errors).s);
+    fprintf(session->out.file, ", %s under way; %s of payload\n", tcc_count(underway).s, tcc_bytes(bytes).s);
 }
 
 static void print_devices(const struct tcc_session *session, const struct tcc_snapshot *snapshot)
@@ -218,7 +222,6 @@ static tcc_exit print_json(struct tcc_session *session, const struct tcc_snapsho
 
 static void print_status(struct tcc_session *session, const struct tcc_snapshot *snapshot, const struct tcc_verdict *verdict)
 {
-    tcc_session_caution(session, snapshot);
     print_head(session, snapshot, verdict);
     print_problems(&session->out, verdict);
     fputc('\n', session->out.file);

@@ -175,14 +175,8 @@ tcc_exit tcc_session_snapshot(struct tcc_session *session, unsigned flags, struc
 
 void tcc_session_caution(const struct tcc_session *session, const struct tcc_snapshot *snapshot)
 {
-    unsigned long long pid = snapshot->daemon.pid;
-    struct tcc_text when = snapshot->as_of_real_ns ? tcc_time(snapshot->as_of_real_ns) : (struct tcc_text){"before the last boot"};
+    char text[256];
 
-    if (snapshot->life == TCC_LIFE_GONE)
-        tcc_print(&session->out, TCC_BAD, "daemon pid %llu is gone; showing its last state from %s\n\n", pid, when.s);
-    else if (snapshot->life == TCC_LIFE_STOPPED)
-        tcc_print(&session->out, TCC_BAD, "daemon pid %llu is stopped; showing its state from %s\n\n", pid, when.s);
-    else if (snapshot->life == TCC_LIFE_STUCK)
-        tcc_print(&session->out, TCC_BAD, "daemon pid %llu is stuck; showing its state from %s, %s ago\n\n", pid, when.s,
-                  tcc_ns(snapshot->about.heartbeat_age_ns).s);
+    if (tcc_snapshot_caution(snapshot, text, sizeof text))
+        tcc_print(&session->out, TCC_BAD, "%s\n\n", text);
 }

@@ -97,11 +97,76 @@ cJSON *tcc_json_begin(const char *command, const struct tcc_snapshot *snapshot)
     return document;
 }
 
+static bool nests(const cJSON *value)
+{
+    return cJSON_IsObject(value) || cJSON_IsArray(value);
+}
+
+/* A list without lists or objects in it stays on one line. */
+static bool flat(const cJSON *value)
+{
+    if (!cJSON_IsArray(value))
+        return false;
+    for (const cJSON *item = value->child; item; item = item->next) {
+        if (nests(item))
+            return false;
+    }
+    return true;
+}
+
+static void print_string(FILE *file, const char *string)
+{
+    cJSON *value = tcc_must(cJSON_CreateString(string));
+    char *text = tcc_must(cJSON_PrintUnformatted(value));
+
+    fputs(text, file);
+    free(text);
+    cJSON_Delete(value);
+}
+
+static void print_value(FILE *file, const cJSON *value, unsigned indent)
+{
+    bool object = cJSON_IsObject(value), line = flat(value) || !value->child;
+
+    if (!nests(value)) {
+        char *text = tcc_must(cJSON_PrintUnformatted(value));
+
+        fputs(text, file);
+        free(text);
+        return;
+    }
+    fputc(object ? '{' : '[', file);
+    for (const cJSON *item = value->child; item; item = item->next) {
+        if (item != value->child)
+            fputs(line ? ", " : ",", file);
+        if (!line)
+            fprintf(file, "\n%*s", (int)indent + 2, "");
+        if (object) {
+            print_string(file, item->string);
+            fputs(": ", file);
+        }
+        print_value(file, item, indent + 2);
+    }
+    if (!line)
+        fprintf(file, "\n%*s", (int)indent, "");
+    fputc(object ? '}' : ']', file);
+}
+
+void tcc_json_print(const cJSON *value, FILE *file)
+{
+    print_value(file, value, 0);
+    fputc('\n', file);
+}
+
 void tcc_json_end(cJSON *document, FILE *file, bool compact)
 {
-    char *text = tcc_must(compact ? cJSON_PrintUnformatted(document) : cJSON_Print(document));
+    if (compact) {
+        char *text = tcc_must(cJSON_PrintUnformatted(document));
 
-    fprintf(file, "%s\n", text);
-    free(text);
+        fprintf(file, "%s\n", text);
+        free(text);
+    } else {
+        tcc_json_print(document, file);
+    }
     cJSON_Delete(document);
 }

@@ -17,6 +17,9 @@ cJSON *tcc_json_begin(const char *command, const struct tcc_snapshot *snapshot);
 /* Prints the document, on one line if `compact`, and frees it. */
 void tcc_json_end(cJSON *document, FILE *file, bool compact);
 
+/* Indented by two, lists of plain values on one line. */
+void tcc_json_print(const cJSON *value, FILE *file);
+
 cJSON *tcc_json_object(cJSON *parent, const char *name); /* new member of an object; name NULL: new item of an array */
 cJSON *tcc_json_array(cJSON *parent, const char *name);
 void tcc_json_u64(cJSON *object, const char *name, uint64_t value);

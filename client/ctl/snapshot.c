@@ -205,7 +205,6 @@ int tcc_snapshot_load(const char *path, unsigned flags, bool ascii, struct tcc_s
     memset(snapshot, 0, sizeof *snapshot);
     tcw_stats_reader_about(reader, &snapshot->about);
     snapshot->life = judge(&snapshot->about);
-    set_times(snapshot);
 
     daemon = load_rows(reader, TCW_STATS_TABLE_DAEMON, ascii, &daemons);
     if (daemons)
@@ -236,6 +235,7 @@ int tcc_snapshot_load(const char *path, unsigned flags, bool ascii, struct tcc_s
         snapshot->latency_buckets = TCW_LATENCY_BUCKETS;
     for (uint32_t i = 0; i < snapshot->latency_buckets; i++)
         snapshot->latency_limits[i] = tcw_stats_reader_latency_limit(reader, i);
+    set_times(snapshot); /* last, so that no row is from the future */
     tcw_stats_reader_close(reader);
     return 0;
 }
@@ -256,6 +256,28 @@ const char *tcc_life_name(tcc_life life)
     static const char *const names[] = {"running", "stuck", "stopped", "gone"};
 
     return names[life];
+}
+
+bool tcc_snapshot_caution(const struct tcc_snapshot *snapshot, char *text, size_t size)
+{
+    unsigned long long pid = snapshot->daemon.pid;
+    struct tcc_text when = snapshot->as_of_real_ns ? tcc_time(snapshot->as_of_real_ns) : (struct tcc_text){"before the last boot"};
+
+    switch (snapshot->life) {
+    case TCC_LIFE_OK:
+        return false;
+    case TCC_LIFE_STUCK:
+        snprintf(text, size, "daemon pid %llu is stuck, its loop last turned %s ago; showing its state from %s", pid,
+                 tcc_ns(snapshot->about.heartbeat_age_ns).s, when.s);
+        return true;
+    case TCC_LIFE_STOPPED:
+        snprintf(text, size, "daemon pid %llu is stopped by a signal or a debugger; showing its state from %s", pid, when.s);
+        return true;
+    case TCC_LIFE_GONE:
+        snprintf(text, size, "daemon pid %llu is gone; showing its last state from %s", pid, when.s);
+        return true;
+    }
+    return false;
 }
 
 const struct tcw_stats_member *tcc_snapshot_members(const struct tcc_snapshot *snapshot, uint64_t group, size_t *count)

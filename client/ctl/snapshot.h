@@ -43,6 +43,8 @@ struct tcc_snapshot {
 int tcc_snapshot_load(const char *path, unsigned flags, bool ascii, struct tcc_snapshot *snapshot, const char **why);
 void tcc_snapshot_free(struct tcc_snapshot *snapshot);
 
+/* What is to be known about a snapshot of a daemon that does not run, in words; false: it runs. */
+bool tcc_snapshot_caution(const struct tcc_snapshot *snapshot, char *text, size_t size);
 const char *tcc_life_name(tcc_life life); /* "running", "stuck", "stopped", "gone" */
 
 /* Members of a group, by rank; contiguous. */

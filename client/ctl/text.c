@@ -32,6 +32,15 @@ struct tcc_text tcc_number(uint64_t value)
     return text;
 }
 
+struct tcc_text tcc_times(uint64_t value)
+{
+    struct tcc_text text = {"once"};
+
+    if (value != 1)
+        snprintf(text.s, sizeof text.s, "%llu times", (unsigned long long)value);
+    return text;
+}
+
 static struct tcc_text decimal(double value)
 {
     static const char *const units[] = {"", "k", "M", "G", "T", "P", "E"};
@@ -120,7 +129,10 @@ struct tcc_text tcc_percent(double fraction)
     struct tcc_text text;
     double percent = fraction * 100;
 
-    snprintf(text.s, sizeof text.s, percent > 0 && percent < 9.95 ? "%.1f %%" : "%.0f %%", percent);
+    if (percent > 0 && percent < 0.05)
+        snprintf(text.s, sizeof text.s, "< 0.1 %%");
+    else
+        snprintf(text.s, sizeof text.s, "%.*f %%", percent > 0 && percent < 9.95 ? 1 : 0, percent);
     return text;
 }
 

@@ -21,6 +21,7 @@ struct tcc_text {
 };
 
 struct tcc_text tcc_number(uint64_t value);       /* 1234 */
+struct tcc_text tcc_times(uint64_t value);        /* once, 3 times */
 struct tcc_text tcc_count(uint64_t value);        /* 9999, 12.3 k, 1.23 M */
 struct tcc_text tcc_rate(double per_second);      /* 0.25, 3.5, 842, 12.3 k */
 struct tcc_text tcc_bytes(uint64_t bytes);        /* 512 B, 8 KiB, 1.25 MiB */

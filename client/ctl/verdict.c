@@ -32,15 +32,11 @@ static void set_group(struct tcc_problem *problem, const struct tcw_stats_group 
 
 static void judge_daemon(const struct tcc_snapshot *snapshot, struct tcc_verdict *verdict)
 {
-    unsigned long long pid = snapshot->daemon.pid;
+    static const char *const kinds[] = {"", "daemon-stuck", "daemon-stopped", "daemon-gone"};
+    char text[256];
 
-    if (snapshot->life == TCC_LIFE_GONE)
-        add(verdict, TCC_DEGRADED, "daemon-gone", "the daemon (pid %llu) is gone", pid);
-    if (snapshot->life == TCC_LIFE_STOPPED)
-        add(verdict, TCC_DEGRADED, "daemon-stopped", "the daemon (pid %llu) is stopped by a signal or a debugger", pid);
-    if (snapshot->life == TCC_LIFE_STUCK)
-        add(verdict, TCC_DEGRADED, "daemon-stuck", "the daemon (pid %llu) is stuck: its loop last turned %s ago", pid,
-            tcc_ns(snapshot->about.heartbeat_age_ns).s);
+    if (tcc_snapshot_caution(snapshot, text, sizeof text))
+        add(verdict, TCC_DEGRADED, kinds[snapshot->life], "%s", text);
     if (snapshot->about.replaced)
         add(verdict, TCC_NOTICE, "daemon-replaced", "a new daemon has just taken over; this is the state of the one before");
     if (tcc_or_zero(snapshot->daemon.draining))
@@ -58,8 +54,8 @@ static void judge_devices(const struct tcc_snapshot *snapshot, struct tcc_verdic
                 tcc_device_kind_name(device->kind), (unsigned long long)tcc_or_zero(device->restarts), *device->note ? ": " : "",
                 device->note);
         else if (tcc_or_zero(device->restarts))
-            add(verdict, TCC_NOTICE, "executor-restarted", "the executor of device %llu died and was started again %llu time%s", number,
-                (unsigned long long)device->restarts, device->restarts == 1 ? "" : "s");
+            add(verdict, TCC_NOTICE, "executor-restarted", "the executor of device %llu died and was started again %s", number,
+                tcc_times(device->restarts).s);
     }
 }
 
@@ -84,11 +80,12 @@ static void judge_broken(const struct tcc_snapshot *snapshot, const struct tcw_s
     char culprit[32] = "";
     struct tcc_problem *problem;
 
-    if (blames)
-        snprintf(culprit, sizeof culprit, ", rank %llu", (unsigned long long)group->culprit);
-    problem = add(verdict, past ? TCC_NOTICE : TCC_DEGRADED, "group-broken", "group %s (epoch %s) %s%s: %s%s%s%s", group->name,
-                  tcc_number(group->epoch).s, past ? "was broken and has formed again" : "is broken", culprit, why, code ? " (" : "",
-                  code ? code : "", code ? ")" : "");
+    snprintf(culprit, sizeof culprit, "rank %llu", (unsigned long long)group->culprit);
+    if (!blames || strstr(why, culprit)) /* no need to say it twice */
+        culprit[0] = 0;
+    problem = add(verdict, past ? TCC_NOTICE : TCC_DEGRADED, "group-broken", "group %s (epoch %s) %s: %s%s%s%s%s%s", group->name,
+                  tcc_number(group->epoch).s, past ? "was broken and has formed again" : "is broken", culprit, *culprit ? ": " : "", why,
+                  code ? " (" : "", code ? code : "", code ? ")" : "");
     set_group(problem, group);
     problem->rank = blames ? group->culprit : TCC_ABSENT;
 }
