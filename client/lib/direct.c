@@ -1,0 +1,121 @@
+/* The direct lane: the calling thread runs the operation over the group's workspaces. No system call and no allocation on the way. */
+#include "error.h"
+#include "run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Tells the whole story of a failure that this rank has seen itself. */
+static void describe(const struct trtcoll_plan *plan, uint64_t step, const struct tck_fault *fault, struct tcw_error *error)
+{
+    const struct tcc_member *member = plan->member;
+    const char *op = tcw_op_name(plan->desc.op);
+    int length;
+
+    memset(error, 0, sizeof(*error));
+    error->code = fault->code;
+    error->rank = fault->rank;
+    error->step = fault->step;
+    error->mine = fault->mine;
+    error->theirs = fault->theirs;
+    if (fault->rank < member->ready.size)
+        error->pid = member->ready.peers[fault->rank].pid;
+    tcw_text_set(error->field, sizeof(error->field), fault->field ? fault->field : "");
+    length = snprintf(error->text, sizeof(error->text), "%s step %llu of group %s: ", op, (unsigned long long)step, member->name);
+    if (length < 0 || (size_t)length >= sizeof(error->text))
+        return;
+    if (fault->code == TRTCOLL_ETIMEOUT)
+        snprintf(error->text + length, sizeof(error->text) - (size_t)length,
+                 "rank %u (pid %d) has not arrived within %llu ms; its last step was %llu", fault->rank, error->pid,
+                 (unsigned long long)(tcc_member_deadline_ns(member) / 1000000), (unsigned long long)fault->step);
+    else if (fault->code == TRTCOLL_EMISMATCH)
+        snprintf(error->text + length, sizeof(error->text) - (size_t)length, "%s is %llu on rank %u (pid %d), but %llu here",
+                 fault->field ? fault->field : "a field", (unsigned long long)fault->theirs, fault->rank, error->pid,
+                 (unsigned long long)fault->mine);
+    else
+        snprintf(error->text + length, sizeof(error->text) - (size_t)length, "%s", trtcoll_error_text(fault->code));
+}
+
+static int failed(struct trtcoll_plan *plan, uint64_t step, const struct tck_fault *fault)
+{
+    struct tcw_error error;
+
+    /* What the daemon says knows more than one rank does. */
+    if (!tcc_member_failed(plan->member)) {
+        describe(plan, step, fault, &error);
+        tcc_member_report(plan->member, &error);
+    }
+    return tcc_member_fail(plan->member);
+}
+
+int tcc_direct_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event **event)
+{
+    struct tcc_member *member = plan->member;
+    struct trtcoll_event *done = NULL;
+    void *const *next = run->buffers + plan->counts[TCW_SLOT_IN] + plan->counts[TCW_SLOT_OUT];
+    struct tck_run work = {.desc = &plan->desc, .plan_id = plan->plan_id, .strategy = run->strategy, .tokens = run->tokens};
+    struct tcw_run_note note = {.plan_id = plan->plan_id,
+                                .op = plan->desc.op,
+                                .lane = TCW_LANE_DIRECT,
+                                .strategy = (uint8_t)run->strategy,
+                                .dtype_fusion = (uint32_t)plan->desc.fusion << 16 | plan->desc.dtype,
+                                .bytes = run->message_bytes,
+                                .tokens = run->tokens};
+    struct tck_fault fault = {0};
+    uint64_t record, step, end_ns;
+    int code;
+
+    if (event) {
+        done = tcc_event_get(member->ctx);
+        if (!done)
+            return tcc_fail_code(TRTCOLL_ENOMEM, "event");
+    }
+    work.in = (const void *const *)run->buffers;
+    work.out = run->buffers + plan->counts[TCW_SLOT_IN];
+    if (plan->used & 1u << TCW_SLOT_RESIDUAL_IN)
+        work.residual_in = *next++;
+    if (plan->used & 1u << TCW_SLOT_RESIDUAL_OUT)
+        work.residual_out = *next++;
+    if (plan->used & 1u << TCW_SLOT_NORM_WEIGHT)
+        work.norm_weight = *next++;
+    if (plan->used & 1u << TCW_SLOT_BIAS)
+        work.bias = *next++;
+    if (plan->used & 1u << TCW_SLOT_SCALE)
+        work.scale = *next++;
+    if (plan->used & 1u << TCW_SLOT_QUANT_OUT)
+        work.quant_out = *next++;
+    if (plan->used & 1u << TCW_SLOT_SCALE_OUT)
+        work.scale_out = *next++;
+
+    pthread_mutex_lock(&member->run_lock);
+    code = tcc_member_failed(member);
+    if (code) {
+        pthread_mutex_unlock(&member->run_lock);
+        if (done)
+            tcc_event_drop(done);
+        return tcc_member_fail(member);
+    }
+    note.submit_ns = tcw_now_ns();
+    record = tcw_member_run_begin(member->page, &note, note.submit_ns);
+    code = tck_comm_run(plan->workspace->comm, &work, &fault);
+    end_ns = tcw_now_ns();
+    tcw_member_run_end(member->page, record, &note, end_ns, code);
+    step = atomic_load_explicit(&member->page->runs_started, memory_order_relaxed);
+    pthread_mutex_unlock(&member->run_lock);
+
+    atomic_fetch_add_explicit(&plan->runs, 1, memory_order_relaxed);
+    if (code) {
+        fault.code = code;
+        if (done)
+            tcc_event_drop(done);
+        return failed(plan, step, &fault);
+    }
+    if (done) {
+        done->lane = TCW_LANE_DIRECT;
+        done->plan_id = plan->plan_id;
+        done->submit_ns = note.submit_ns;
+        tcc_event_complete(done, 0, TRTCOLL_RANK_NONE, note.submit_ns, end_ns);
+        *event = done;
+    }
+    return 0;
+}

@@ -1,0 +1,56 @@
+/*
+ * One served request: its slot in the ring's accounting and the buffers it uses. A buffer is referenced where it lies when the executor
+ * knows its memory, else copied through a staging block: inputs on submission, outputs when the completion is taken.
+ *
+ * Owner: the served lane (one per completion slot, reused). Filling it is the submitting thread's business alone; from submission to
+ * completion it belongs to served.lock.
+ */
+#ifndef TCC_FLIGHT_H
+#define TCC_FLIGHT_H
+
+#include "run.h"
+
+#include <tcw/ring.h>
+
+struct tcc_use {
+    struct tcc_range *range; /* known memory, or */
+    struct tcc_block *block; /* staging */
+    unsigned char *user;
+    uint64_t bytes;
+    bool in;  /* its content matters before the run */
+    bool out; /* the run writes it */
+};
+
+struct tcc_flight {
+    struct tcc_flight *older, *newer; /* in flight; `newer` also links the free ones */
+    struct trtcoll_event *event;
+    uint32_t index;
+    uint32_t serial; /* grows with every use of the slot */
+    uint32_t count, room;
+    bool staged;
+    struct tcc_use *uses;
+    struct tcw_ref *refs;
+};
+
+/* What submitting in the presence of older requests needs. */
+typedef enum tcc_hazard {
+    TCC_HAZARD_NONE = 0,
+    TCC_HAZARD_WAIT = 1, /* a buffer overlaps what an older request has yet to deliver */
+} tcc_hazard;
+
+/* Finds or stages every buffer of a run. May ask the daemon for staging memory. 0, or a code with the last error set and nothing held. */
+int tcc_flight_fill(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run);
+
+/*
+ * Copies staged inputs, as the requests from `newest` down to the oldest will leave them. With served.lock. On WAIT nothing is lost: try
+ * again when a completion was taken.
+ */
+tcc_hazard tcc_flight_load(struct tcc_flight *flight, struct trtcoll_ctx *ctx, const struct tcc_flight *newest);
+
+/* Lets go of the buffers. `deliver`: copy staged outputs to their owners first. `condemn`: see tcc_block_put. */
+void tcc_flight_empty(struct tcc_flight *flight, struct trtcoll_ctx *ctx, bool deliver, bool condemn);
+
+/* Frees the slot's own memory. */
+void tcc_flight_destroy(struct tcc_flight *flight, struct trtcoll_ctx *ctx);
+
+#endif

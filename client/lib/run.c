@@ -1,0 +1,175 @@
+#include "run.h"
+
+#include "args.h"
+#include "error.h"
+
+static const char *const slot_names[TCW_SLOT_COUNT] = {"in",   "out",   "residual_in", "residual_out", "norm_weight",
+                                                       "bias", "scale", "quant_out",   "scale_out"};
+
+/* Inputs are stored beside outputs and only read; the cast stands here once. */
+static void *unqualified(const void *pointer)
+{
+    return (void *)(uintptr_t)pointer;
+}
+
+static void *single(const struct trtcoll_run_args *args, unsigned slot)
+{
+    switch (slot) {
+    case TCW_SLOT_IN:
+        return unqualified(args->in);
+    case TCW_SLOT_OUT:
+        return args->out;
+    case TCW_SLOT_RESIDUAL_IN:
+        return unqualified(args->residual_in);
+    case TCW_SLOT_RESIDUAL_OUT:
+        return args->residual_out;
+    case TCW_SLOT_NORM_WEIGHT:
+        return unqualified(args->norm_weight);
+    case TCW_SLOT_BIAS:
+        return unqualified(args->bias);
+    case TCW_SLOT_SCALE:
+        return unqualified(args->scale);
+    case TCW_SLOT_QUANT_OUT:
+        return args->quant_out;
+    default:
+        return args->scale_out;
+    }
+}
+
+static size_t element_bytes(const struct trtcoll_plan *plan, unsigned slot, uint32_t tensor)
+{
+    switch (slot) {
+    case TCW_SLOT_QUANT_OUT:
+    case TCW_SLOT_SCALE_OUT:
+        return 1;
+    case TCW_SLOT_SCALE:
+        return sizeof(float);
+    default:
+        return tcw_dtype_bytes(plan->desc.op == TCW_OP_ALL_REDUCE ? plan->desc.dtype : plan->desc.tensors[tensor].dtype);
+    }
+}
+
+/* `index` counts this slot's buffers, `tensor` the list's entries. */
+static int buffer_check(const struct trtcoll_plan *plan, uint64_t tokens, unsigned slot, uint32_t index, uint32_t tensor,
+                        const void *pointer)
+{
+    const struct tcc_member *member = plan->member;
+
+    if (!pointer) {
+        /* Nothing is needed of a buffer of no bytes: a rank whose size is 0, or `in` of a broadcast on the others. */
+        if (!tcw_plan_slot_bytes(&plan->desc, member->ready.size, member->ready.rank, tokens, slot, index))
+            return 0;
+        return tcc_fail(TRTCOLL_EINVAL, "args.%s is NULL%s, but this %s needs it", slot_names[slot],
+                        plan->counts[slot] > 1 ? " in a list" : "", tcw_op_name(plan->desc.op));
+    }
+    if ((uintptr_t)pointer % element_bytes(plan, slot, tensor))
+        return tcc_fail(TRTCOLL_EINVAL, "args.%s is %p, which is not aligned to its element size of %zu bytes", slot_names[slot], pointer,
+                        element_bytes(plan, slot, tensor));
+    return 0;
+}
+
+/* A list: in_list or out_list, or for one tensor also in or out. */
+static int fill_list(const struct trtcoll_plan *plan, const struct trtcoll_run_args *args, unsigned slot, struct tcc_run *run,
+                     void **buffers)
+{
+    bool in = slot == TCW_SLOT_IN, all_to_all = plan->desc.op == TCW_OP_ALL_TO_ALL;
+    bool has_list = in ? args->in_list != NULL : args->out_list != NULL;
+    uint32_t each = in && all_to_all ? plan->member->ready.size : 1, count = 0, i, j;
+    void *alone = single(args, slot);
+    int code;
+
+    if (has_list ? alone != NULL : all_to_all || plan->desc.tensor_count > 1)
+        return tcc_fail(TRTCOLL_EINVAL, "this %s takes args.%s_list%s", tcw_op_name(plan->desc.op), slot_names[slot],
+                        has_list ? ", so the single pointer must be NULL" : ", which is NULL");
+    for (i = 0; i < plan->desc.tensor_count; i++) {
+        if (!plan->desc.tensors[i].present)
+            continue;
+        for (j = 0; j < each; j++, count++) {
+            void *pointer = !has_list ? alone : in ? unqualified(args->in_list[i * each + j]) : args->out_list[i * each + j];
+
+            code = buffer_check(plan, run->tokens, slot, count, i, pointer);
+            if (code)
+                return code;
+            buffers[count] = pointer;
+        }
+    }
+    return 0;
+}
+
+static bool takes_lists(const struct trtcoll_plan *plan)
+{
+    return plan->desc.op == TCW_OP_ALL_GATHER || plan->desc.op == TCW_OP_REDUCE_SCATTER || plan->desc.op == TCW_OP_ALL_TO_ALL;
+}
+
+static int fill_buffers(const struct trtcoll_plan *plan, const struct trtcoll_run_args *args, struct tcc_run *run)
+{
+    bool lists = takes_lists(plan);
+    void **next = run->buffers;
+    unsigned slot;
+    int code;
+
+    if (!lists && (args->in_list || args->out_list))
+        return tcc_fail(TRTCOLL_EINVAL, "%s takes no lists: args.in_list and args.out_list must be NULL", tcw_op_name(plan->desc.op));
+    for (slot = 0; slot < TCW_SLOT_COUNT; slot++) {
+        if (lists && slot <= TCW_SLOT_OUT) {
+            code = fill_list(plan, args, slot, run, next);
+        } else if (plan->used & 1u << slot) {
+            *next = single(args, slot);
+            code = buffer_check(plan, run->tokens, slot, 0, 0, *next);
+        } else if (single(args, slot)) {
+            code = tcc_fail(TRTCOLL_EINVAL, "args.%s is set, but this %s does not use it: it must be NULL", slot_names[slot],
+                            tcw_op_name(plan->desc.op));
+        } else {
+            code = 0;
+        }
+        if (code)
+            return code;
+        next += plan->counts[slot];
+    }
+    return 0;
+}
+
+int tcc_run_fill(const struct trtcoll_plan *plan, const struct trtcoll_run_args *user, struct tcc_run *run)
+{
+    static const struct trtcoll_run_args nothing = TRTCOLL_RUN_ARGS_INIT;
+    struct trtcoll_run_args args;
+    struct tcw_complaint complaint = {0};
+    int code;
+
+    if (!user && plan->desc.op == TCW_OP_BARRIER)
+        user = &nothing;
+    code = tcc_args_in("args", user, &args, sizeof(args));
+    if (code)
+        return code;
+    if (args.reserved)
+        return tcc_fail(TRTCOLL_EINVAL, "args.reserved is %u, must be 0", args.reserved);
+    code = tcw_plan_tokens_check(&plan->desc, args.tokens, &complaint);
+    if (code)
+        return tcc_fail_plainly(code, complaint.text);
+    run->tokens = args.tokens;
+    run->message_bytes = tcw_plan_message_bytes(&plan->desc, plan->member->ready.size, plan->member->ready.rank, args.tokens);
+    run->strategy = tcw_decision_strategy(&plan->decision, run->message_bytes);
+    return fill_buffers(plan, &args, run);
+}
+
+int tcc_plan_run(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, struct trtcoll_event **event)
+{
+    struct tcc_run run;
+    int code = tcc_run_fill(plan, args, &run);
+
+    if (code)
+        return code;
+    return plan->workspace ? tcc_direct_run(plan, &run, event) : tcc_served_run(plan, &run, event);
+}
+
+int trtcoll_plan_run(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, struct CUstream_st *stream,
+                     struct trtcoll_event **event)
+{
+    int code = tcc_plan_enter(plan);
+
+    if (code)
+        return code;
+    if (stream)
+        return tcc_fail_plainly(TRTCOLL_EINVAL, "stream must be NULL on a group of host devices");
+    return tcc_plan_run(plan, args, event);
+}

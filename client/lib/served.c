@@ -1,0 +1,541 @@
+#include "served.h"
+
+#include "clock.h"
+#include "error.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    NAP_MS = 5,            /* longest sleep without looking at the member page */
+    GRACE_MS = 50,         /* after a break: how long completions of living executors are waited for */
+    STALL_SLACK_MS = 5000, /* how much longer than the group's deadline an executor may be silent */
+};
+
+/* ---- making and unmaking ---- */
+
+/* An eventfd is an anonymous inode; anything else could block a read or wake us for nothing. */
+static int event_check(int fd)
+{
+    struct stat status;
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fstat(fd, &status) || status.st_mode & S_IFMT)
+        return -1;
+    return flags & O_NONBLOCK ? 0 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static int map_ring(struct tcc_served *served, const struct tcw_packet *reply, const int *fds)
+{
+    const struct tcw_plan_ready *ready = &reply->payload.PLAN_READY;
+    const char *name = served->member->name, *why = "";
+
+    if (event_check(fds[1]) || event_check(fds[2]))
+        return tcc_fail(TRTCOLL_EPROTO, "trtcolld sent a ring for group %s without its eventfds", name);
+    if (tcw_memfd_check(fds[0], ready->ring_bytes, &why))
+        return tcc_fail(TRTCOLL_EPROTO, "trtcolld sent a ring for group %s that is %s", name, why);
+    served->bytes = ready->ring_bytes;
+    served->base = mmap(NULL, served->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
+    if (served->base == MAP_FAILED) {
+        served->base = NULL;
+        return tcc_fail(TRTCOLL_ENOMEM, "the ring of group %s could not be mapped", name);
+    }
+    if (tcw_ring_open(&served->ring, served->base, served->bytes, fds[1], fds[2]) ||
+        served->ring.generation != served->member->ctx->limits.generation ||
+        served->ring.client_id != served->member->ctx->limits.client_id)
+        return tcc_fail(TRTCOLL_EPROTO, "trtcolld sent a ring for group %s of another ABI, daemon or client", name);
+    return 0;
+}
+
+static int make_flights(struct tcc_served *served)
+{
+    uint32_t i;
+
+    served->flights = tcc_alloc(served->member->ctx, served->ring.cq_entries * sizeof(struct tcc_flight));
+    if (!served->flights)
+        return tcc_fail_code(TRTCOLL_ENOMEM, "requests");
+    for (i = served->ring.cq_entries; i-- > 0;) {
+        served->flights[i].index = i;
+        served->flights[i].newer = served->free;
+        served->free = &served->flights[i];
+    }
+    return 0;
+}
+
+static int make_locks(struct tcc_served *served)
+{
+    if (pthread_mutex_init(&served->lock, NULL))
+        return tcc_fail_code(TRTCOLL_ENOMEM, "ring");
+    if (!tcc_cond_create(&served->done))
+        return 0;
+    pthread_mutex_destroy(&served->lock);
+    return tcc_fail_code(TRTCOLL_ENOMEM, "ring");
+}
+
+static int create(struct tcc_member *member, struct tcw_packet *reply, struct tcc_served **result)
+{
+    struct tcc_served *served = tcc_alloc(member->ctx, sizeof(*served));
+    int *fds = reply->fds + reply->payload.PLAN_READY.workspace_fds;
+    int code;
+
+    if (!served)
+        return tcc_fail_code(TRTCOLL_ENOMEM, "ring");
+    served->member = member;
+    served->sq_event = served->cq_event = -1;
+    code = map_ring(served, reply, fds);
+    if (!code)
+        code = make_flights(served);
+    if (!code)
+        code = make_locks(served);
+    if (code) {
+        if (served->base)
+            munmap(served->base, served->bytes);
+        tcc_free(member->ctx, served->flights);
+        tcc_free(member->ctx, served);
+        return code;
+    }
+    served->sq_event = fds[1];
+    served->cq_event = fds[2];
+    fds[1] = fds[2] = -1;
+    *result = served;
+    return 0;
+}
+
+int tcc_served_ensure(struct tcc_member *member, struct tcw_packet *reply)
+{
+    bool known = atomic_load_explicit(&member->served, memory_order_acquire) != NULL;
+    struct tcc_served *served;
+    int code;
+
+    if (known != !reply->payload.PLAN_READY.ring_bytes)
+        return tcc_fail(TRTCOLL_EPROTO, "trtcolld sent %s ring for group %s", known ? "a second" : "no", member->name);
+    if (known)
+        return 0;
+    code = create(member, reply, &served);
+    if (!code)
+        atomic_store_explicit(&member->served, served, memory_order_release);
+    return code;
+}
+
+void tcc_served_destroy(struct tcc_served *served)
+{
+    struct trtcoll_ctx *ctx = served->member->ctx;
+    uint32_t i;
+
+    for (i = 0; i < served->ring.cq_entries; i++)
+        tcc_flight_destroy(&served->flights[i], ctx);
+    tcc_free(ctx, served->flights);
+    munmap(served->base, served->bytes);
+    close(served->sq_event);
+    close(served->cq_event);
+    pthread_cond_destroy(&served->done);
+    pthread_mutex_destroy(&served->lock);
+    tcc_free(ctx, served);
+}
+
+/* ---- completions; everything here with the lock ---- */
+
+static void finish(struct tcc_served *served, struct tcc_flight *flight, const struct tcw_cqe *cqe, bool condemn)
+{
+    struct trtcoll_event *event = flight->event;
+
+    tcc_flight_empty(flight, served->member->ctx, cqe->result == 0, condemn);
+    if (flight->older)
+        flight->older->newer = flight->newer;
+    else
+        served->oldest = flight->newer;
+    if (flight->newer)
+        flight->newer->older = flight->older;
+    else
+        served->newest = flight->older;
+    flight->event = NULL;
+    flight->older = NULL;
+    flight->newer = served->free;
+    served->free = flight;
+    atomic_fetch_sub_explicit(&served->in_flight, 1, memory_order_relaxed);
+    tcc_event_complete(event, cqe->result, cqe->culprit == UINT16_MAX ? TRTCOLL_RANK_NONE : cqe->culprit, cqe->start_ns, cqe->end_ns);
+    tcc_event_drop(event);
+}
+
+/* Ends locally whatever is still in flight. */
+static void end(struct tcc_served *served, int code, uint32_t rank)
+{
+    struct tcw_cqe cqe = {.result = code, .culprit = rank < UINT16_MAX ? (uint16_t)rank : UINT16_MAX, .end_ns = tcw_now_ns()};
+
+    if (served->ended)
+        return;
+    served->ended = true;
+    served->ended_code = code;
+    while (served->oldest)
+        finish(served, served->oldest, &cqe, true);
+    pthread_cond_broadcast(&served->done);
+    if (served->notify)
+        tcw_ring_wake(served->cq_event);
+}
+
+/* The executor's side of the ring makes no sense: the daemon hears of it, and nothing read from it is believed any more. */
+static void distrust(struct tcc_served *served)
+{
+    struct tcw_error error = {.code = TRTCOLL_EPROTO, .rank = TCW_NOBODY};
+
+    snprintf(error.text, sizeof(error.text), "the executor of group %s broke the protocol of the completion ring", served->member->name);
+    tcc_member_report(served->member, &error);
+    end(served, TRTCOLL_EPROTO, TCW_NOBODY);
+}
+
+static void reap(struct tcc_served *served)
+{
+    struct tcc_flight *flight;
+    struct tcw_cqe cqe;
+    bool some = false;
+    int got = 0;
+
+    if (served->ended)
+        return;
+    while ((got = tcw_ring_reap(&served->ring, &cqe)) == 1) {
+        flight = (uint32_t)cqe.user_data < served->ring.cq_entries ? &served->flights[(uint32_t)cqe.user_data] : NULL;
+        if (!flight || !flight->event || flight->serial != cqe.user_data >> 32) {
+            got = TCW_EPROTO;
+            break;
+        }
+        finish(served, flight, &cqe, false);
+        some = true;
+    }
+    if (some) {
+        served->progress_ns = tcw_now_ns();
+        if (served->waiters)
+            pthread_cond_broadcast(&served->done);
+    }
+    if (got < 0)
+        distrust(served);
+}
+
+/* An executor ends every run within the group's deadline; one that is silent for longer is stuck. */
+static int stalled(struct tcc_served *served, uint64_t now_ns)
+{
+    uint64_t deadline_ns = tcc_member_deadline_ns(served->member);
+    struct tcw_error error = {.code = TRTCOLL_EEXECUTOR, .rank = served->member->ready.rank};
+
+    if (!deadline_ns || !served->oldest || now_ns - served->progress_ns < deadline_ns + STALL_SLACK_MS * TCC_MS)
+        return 0;
+    snprintf(error.text, sizeof(error.text), "the executor of device %d has completed nothing of group %s for %llu ms",
+             served->member->ready.device, served->member->name, (unsigned long long)((now_ns - served->progress_ns) / TCC_MS));
+    tcc_member_report(served->member, &error);
+    return error.code;
+}
+
+/* Is there still somebody who will complete what is in flight? If not, and the grace has passed, ends it here. */
+static void check(struct tcc_served *served)
+{
+    uint64_t now_ns = tcw_now_ns();
+    struct tcw_error failure = {.rank = TCW_NOBODY};
+    int code = tcc_member_failed(served->member);
+
+    if (served->ended)
+        return;
+    if (!code && tcc_rpc_gone(&served->member->ctx->rpc))
+        code = TRTCOLL_ECONN;
+    if (!code)
+        code = stalled(served, now_ns);
+    if (!code)
+        return;
+    if (!served->ending_ns)
+        served->ending_ns = now_ns;
+    if (now_ns - served->ending_ns < GRACE_MS * TCC_MS)
+        return;
+    reap(served);
+    if (tcc_member_failure(served->member, &failure))
+        code = failure.code;
+    end(served, code, failure.rank);
+}
+
+void tcc_served_end(struct tcc_served *served)
+{
+    struct tcw_error failure = {.code = TRTCOLL_EABORTED, .rank = TCW_NOBODY};
+
+    pthread_mutex_lock(&served->lock);
+    reap(served);
+    tcc_member_failure(served->member, &failure);
+    end(served, failure.code, failure.rank);
+    pthread_mutex_unlock(&served->lock);
+}
+
+/* ---- waiting ---- */
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+void tcc_served_look(struct trtcoll_event *event)
+{
+    struct tcc_served *served = atomic_load_explicit(&event->member->served, memory_order_acquire);
+
+    if (pthread_mutex_trylock(&served->lock))
+        return; /* whoever has it is doing this */
+    reap(served);
+    if (!tcc_event_done(event))
+        check(served);
+    pthread_mutex_unlock(&served->lock);
+}
+
+/* The first microseconds: most completions come now, and sleeping costs more than they take. */
+static bool spin(struct tcc_served *served, struct trtcoll_event *event)
+{
+    uint64_t until_ns = tcw_now_ns() + (uint64_t)served->member->ready.spin_us * 1000;
+    unsigned round = 0;
+
+    do {
+        if (tcc_event_done(event))
+            return true;
+        if (!pthread_mutex_trylock(&served->lock)) {
+            reap(served);
+            pthread_mutex_unlock(&served->lock);
+        }
+        relax();
+        /* Where executors have no core of their own, they can only answer when this thread lets them. */
+        if (++round % 64 == 0)
+            sched_yield();
+    } while (tcw_now_ns() < until_ns);
+    return tcc_event_done(event);
+}
+
+/* With the lock, which is released meanwhile: sleeps for all waiters until the ring or the socket has news. */
+static void sleep_for_all(struct tcc_served *served, uint64_t until_ns)
+{
+    struct tcc_rpc *rpc = &served->member->ctx->rpc;
+    struct pollfd news[2] = {{.fd = rpc->socket, .events = POLLIN}, {.fd = served->cq_event, .events = POLLIN}};
+    bool own = !served->notify; /* else the eventfd's readability is the application's */
+
+    if (tcc_rpc_gone(rpc))
+        news[0].fd = -1; /* readable for ever */
+    if (own && !tcw_ring_arm_client(&served->ring))
+        return;
+    served->sleeping = true;
+    pthread_mutex_unlock(&served->lock);
+    if (poll(news, own ? 2 : 1, tcc_deadline_left_ms(until_ns, own ? NAP_MS : 1)) > 0 && news[0].revents)
+        tcc_rpc_pump(rpc);
+    pthread_mutex_lock(&served->lock);
+    served->sleeping = false;
+    if (!served->notify)
+        tcw_ring_disarm_client(&served->ring);
+    if (served->waiters)
+        pthread_cond_broadcast(&served->done);
+}
+
+void tcc_served_wait(struct trtcoll_event *event, uint64_t deadline_ns)
+{
+    struct tcc_served *served = atomic_load_explicit(&event->member->served, memory_order_acquire);
+    uint64_t until_ns;
+
+    if (spin(served, event))
+        return;
+    pthread_mutex_lock(&served->lock);
+    for (;;) {
+        reap(served);
+        if (!tcc_event_done(event))
+            check(served);
+        if (tcc_event_done(event) || !tcc_deadline_left_ms(deadline_ns, 1))
+            break;
+        until_ns = tcw_now_ns() + NAP_MS * TCC_MS;
+        if (until_ns > deadline_ns)
+            until_ns = deadline_ns;
+        if (served->sleeping) {
+            served->waiters++;
+            tcc_cond_wait_until(&served->done, &served->lock, until_ns);
+            served->waiters--;
+        } else {
+            sleep_for_all(served, until_ns);
+        }
+    }
+    pthread_mutex_unlock(&served->lock);
+}
+
+int tcc_served_notify_fd(struct tcc_served *served)
+{
+    pthread_mutex_lock(&served->lock);
+    if (!served->notify) {
+        served->notify = true;
+        /* Armed for good: the executor writes the eventfd with every completion from here on. */
+        while (!served->ended && !tcw_ring_arm_client(&served->ring))
+            reap(served);
+        tcw_ring_wake(served->cq_event); /* for what came before */
+    }
+    pthread_mutex_unlock(&served->lock);
+    return served->cq_event;
+}
+
+/* ---- submitting ---- */
+
+static struct tcc_flight *take_slot(struct tcc_served *served)
+{
+    struct tcc_flight *flight = served->free;
+
+    if (flight) {
+        served->free = flight->newer;
+        flight->newer = NULL;
+        flight->serial++;
+    }
+    return flight;
+}
+
+static void return_slot(struct tcc_served *served, struct tcc_flight *flight)
+{
+    pthread_mutex_lock(&served->lock);
+    flight->newer = served->free;
+    served->free = flight;
+    pthread_mutex_unlock(&served->lock);
+}
+
+static int fail_ended(struct tcc_served *served)
+{
+    int code = tcc_member_fail(served->member);
+
+    if (code)
+        return code;
+    if (tcc_rpc_gone(&served->member->ctx->rpc))
+        return tcc_rpc_fail_gone(&served->member->ctx->rpc);
+    return tcc_fail_code(served->ended_code ? served->ended_code : TRTCOLL_EABORTED, "served lane");
+}
+
+/* With the lock. 1: submitted; 0: not now; else a failure. */
+static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
+                      bool *wake)
+{
+    struct tcw_sqe head = {.op = plan->desc.op,
+                           .sequence = served->sequence,
+                           .plan = plan->handle,
+                           .user_data = (uint64_t)flight->serial << 32 | flight->index,
+                           .tokens = (uint32_t)run->tokens,
+                           .ref_count = (uint16_t)flight->count};
+    struct trtcoll_event *event = flight->event;
+
+    reap(served);
+    if (served->ended || tcc_member_failed(served->member) || tcc_rpc_gone(&served->member->ctx->rpc))
+        return TRTCOLL_EABORTED;
+    if (tcc_flight_load(flight, served->member->ctx, served->newest) != TCC_HAZARD_NONE)
+        return 0;
+    event->submit_ns = tcw_now_ns();
+    if (tcw_ring_submit(&served->ring, &head, flight->refs, wake))
+        return 0;
+    served->sequence++;
+    if (!served->oldest)
+        served->progress_ns = event->submit_ns;
+    flight->older = served->newest;
+    flight->newer = NULL;
+    if (served->newest)
+        served->newest->newer = flight;
+    else
+        served->oldest = flight;
+    served->newest = flight;
+    atomic_fetch_add_explicit(&served->in_flight, 1, memory_order_relaxed);
+    return 1;
+}
+
+static int submit(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
+                  uint64_t until_ns)
+{
+    bool wake = false;
+    int done;
+
+    for (;;) {
+        pthread_mutex_lock(&served->lock);
+        done = try_submit(served, plan, run, flight, &wake);
+        pthread_mutex_unlock(&served->lock);
+        if (done)
+            break;
+        if (tcw_now_ns() >= until_ns)
+            return tcc_fail(TRTCOLL_EAGAIN, "no room in the ring of group %s, or a buffer waits for an earlier run", plan->member->name);
+        sched_yield();
+    }
+    if (done < 0)
+        return fail_ended(served);
+    if (wake)
+        tcw_ring_wake(served->sq_event);
+    return 0;
+}
+
+/* A slot, which is also the reserved place of the completion. NULL when none came free in time. */
+static struct tcc_flight *wait_slot(struct tcc_served *served, uint64_t until_ns)
+{
+    struct tcc_flight *flight;
+
+    for (;;) {
+        pthread_mutex_lock(&served->lock);
+        flight = take_slot(served);
+        if (!flight) {
+            reap(served);
+            check(served);
+            flight = take_slot(served);
+        }
+        pthread_mutex_unlock(&served->lock);
+        if (flight || tcw_now_ns() >= until_ns)
+            return flight;
+        sched_yield();
+    }
+}
+
+static int start(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event)
+{
+    uint64_t until_ns = tcw_now_ns() + ((uint64_t)plan->member->ready.spin_us + 20) * 1000;
+    struct tcc_flight *flight = wait_slot(served, until_ns);
+    int code;
+
+    if (!flight)
+        return tcc_fail(TRTCOLL_EAGAIN, "all %u requests of group %s are in flight", served->ring.cq_entries, plan->member->name);
+    code = tcc_flight_fill(flight, plan, run);
+    if (!code) {
+        bool staged = flight->staged;
+
+        flight->event = event;
+        tcc_event_hold(event);
+        code = submit(served, plan, run, flight, until_ns);
+        if (code) {
+            flight->event = NULL;
+            tcc_event_drop(event);
+            tcc_flight_empty(flight, plan->member->ctx, false, false);
+        } else {
+            atomic_fetch_add_explicit(&plan->runs, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&plan->staged_runs, staged, memory_order_relaxed);
+        }
+    }
+    if (code)
+        return_slot(served, flight);
+    return code;
+}
+
+int tcc_served_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event **event)
+{
+    struct tcc_served *served = atomic_load_explicit(&plan->member->served, memory_order_acquire);
+    struct trtcoll_event *pending;
+    int code;
+
+    if (tcc_member_failed(plan->member) || tcc_rpc_gone(&plan->member->ctx->rpc))
+        return fail_ended(served);
+    pending = tcc_event_get(plan->member->ctx);
+    if (!pending)
+        return tcc_fail_code(TRTCOLL_ENOMEM, "event");
+    pending->lane = TCW_LANE_SERVED;
+    pending->plan_id = plan->plan_id;
+    pending->member = plan->member;
+    tcc_member_hold(plan->member);
+    code = start(served, plan, run, pending);
+    if (!code && event) {
+        *event = pending;
+        return 0;
+    }
+    if (!code)
+        code = trtcoll_event_wait(pending, UINT32_MAX);
+    tcc_event_drop(pending);
+    return code;
+}

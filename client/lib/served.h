@@ -1,0 +1,57 @@
+/*
+ * The served lane of one group instance: the ring, the requests in flight, and the threads that wait for them.
+ *
+ * Owner: the member, from its first served plan on. Threads: any, under `lock`; completions are taken by whoever waits, asks or submits.
+ * Every accepted request ends exactly once: by its completion, or locally when the instance or the daemon is gone.
+ */
+#ifndef TCC_SERVED_H
+#define TCC_SERVED_H
+
+#include "flight.h"
+#include "member.h"
+
+#include <tcw/ring.h>
+
+struct tcc_served {
+    struct tcc_member *member; /* which holds this */
+    void *base;
+    uint64_t bytes;
+    int sq_event, cq_event; /* owned */
+    pthread_mutex_t lock;
+    pthread_cond_t done; /* completions were taken, or the sleeper's place is free */
+    struct tcw_ring ring;
+    struct tcc_flight *flights; /* one per completion slot */
+    struct tcc_flight *free;
+    struct tcc_flight *oldest, *newest; /* submitted and not completed */
+    _Atomic uint32_t in_flight;
+    uint32_t sequence;
+    uint32_t waiters; /* threads on `done` */
+    bool sleeping;    /* one thread sleeps on the completion eventfd for all */
+    bool notify;      /* the application reads the completion eventfd: nobody else may */
+    bool ended;       /* nothing more is submitted and nothing more is expected */
+    int ended_code;
+    uint64_t ending_ns;   /* when the end was first noticed, 0 before */
+    uint64_t progress_ns; /* last completion, or first submission after silence */
+};
+
+/* Makes sure that the member has its ring: the known one, or from the last three descriptors of a PLAN_READY (taken). */
+int tcc_served_ensure(struct tcc_member *member, struct tcw_packet *reply);
+void tcc_served_destroy(struct tcc_served *served); /* local; takes no lock */
+
+/* Waits until the event is complete or the time has come. */
+void tcc_served_wait(struct trtcoll_event *event, uint64_t deadline_ns);
+/* Takes completions if nobody else is at it. Never blocks. */
+void tcc_served_look(struct trtcoll_event *event);
+
+/* The membership ends: what is still in flight ends with the member's failure. */
+void tcc_served_end(struct tcc_served *served);
+
+/* From now on every completion makes the returned eventfd readable. */
+int tcc_served_notify_fd(struct tcc_served *served);
+
+static inline uint32_t tcc_served_in_flight(struct tcc_served *served)
+{
+    return atomic_load_explicit(&served->in_flight, memory_order_relaxed);
+}
+
+#endif
