@@ -18,7 +18,6 @@ struct tck_comm {
     uint64_t slot; /* step % TCK_BUFFERS, as a byte offset from `base` */
     uint64_t pitch;
     uint64_t capacity; /* data bytes of one buffer */
-    bool wake_due;     /* published, but sleepers not looked for yet */
     const struct tck_run *run;
     const struct tck_loops *loops;
     unsigned char *base[TCK_HOST_MAX_RANKS]; /* first buffer of each rank */

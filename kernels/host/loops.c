@@ -63,7 +63,7 @@ extern const struct tck_loops TCK_LOOPS;
 #define TCK_QUOTE_(x) #x
 #define TCK_QUOTE(x)  TCK_QUOTE_(x)
 const struct tck_loops TCK_LOOPS = {
-    .name = TCK_QUOTE(TCK_LOOPS) + sizeof("tck_loops_") - 1,
+    .name = &TCK_QUOTE(TCK_LOOPS)[sizeof("tck_loops_") - 1],
     .reduce = reduce,
     .row_sum = row_sum,
     .row_norm = row_norm,

@@ -51,9 +51,13 @@ static inline void tck_step_publish(struct tck_comm *comm)
     flag->plan_id = comm->run->plan_id;
     flag->strategy = comm->run->strategy;
     flag->tokens = comm->run->tokens;
-    atomic_store_explicit(&flag->sequence, comm->step + 1, memory_order_release);
     comm->known[comm->rank] = comm->step + 1;
-    comm->wake_due = true;
+    /* Sequentially consistent, and so are the loads after it: their mirror is in nap(), wait.c. As an exchange the store does not linger.
+     */
+    atomic_exchange(&flag->sequence, comm->step + 1);
+    for (uint32_t i = 0; i < comm->nranks; i++)
+        if (atomic_load(&comm->headers[i]->awaits) == comm->rank + 1)
+            tck_wake(comm, i);
 }
 
 /* Waits for rank `peer`'s part of the current step, or everybody's, and compares tags: EMISMATCH when a peer runs something else. */
@@ -63,8 +67,6 @@ int tck_step_wait_all(struct tck_comm *comm);
 /* Ends the current step: nothing of it may be read afterwards. */
 static inline void tck_step_end(struct tck_comm *comm)
 {
-    if (comm->wake_due)
-        tck_wake_sleepers(comm);
     comm->step++;
     comm->slot += comm->pitch;
     if (comm->slot == TCK_BUFFERS * comm->pitch)

@@ -23,17 +23,6 @@ static inline void pause_briefly(void)
 #endif
 }
 
-/* Orders what this thread wrote before with what it reads next. */
-static inline void full_fence(void)
-{
-#if defined(__SANITIZE_THREAD__)
-    static _Atomic int word; /* the sanitizer does not model fences */
-    atomic_fetch_add(&word, 1);
-#else
-    atomic_thread_fence(memory_order_seq_cst);
-#endif
-}
-
 static inline const _Atomic uint64_t *sequence_word(const struct tck_comm *comm, uint32_t peer, uint64_t wanted)
 {
     const struct tck_flag *flag = (const struct tck_flag *)(comm->base[peer] + (wanted - 1) % TCK_BUFFERS * comm->pitch);
@@ -54,16 +43,12 @@ int tck_comm_fail(struct tck_comm *comm, int code, uint32_t rank)
     return code;
 }
 
-void tck_wake_sleepers(struct tck_comm *comm)
+void tck_wake(struct tck_comm *comm, uint32_t peer)
 {
-    comm->wake_due = false;
-    full_fence(); /* peer: the one between announcing a nap and looking at the flag once more */
-    for (uint32_t i = 0; i < comm->nranks; i++) {
-        uint32_t me = comm->rank + 1;
-        _Atomic uint32_t *awaits = &comm->headers[i]->awaits;
-        if (i != comm->rank && atomic_load_explicit(awaits, memory_order_relaxed) == me && atomic_compare_exchange_strong(awaits, &me, 0))
-            syscall(SYS_futex, awaits, FUTEX_WAKE, 1, NULL, NULL, 0);
-    }
+    uint32_t me = comm->rank + 1;
+    _Atomic uint32_t *awaits = &comm->headers[peer]->awaits;
+    if (atomic_compare_exchange_strong(awaits, &me, 0))
+        syscall(SYS_futex, awaits, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 static void nap(struct tck_comm *comm, uint32_t peer, const _Atomic uint64_t *word, uint64_t wanted, uint64_t ns)
@@ -71,8 +56,8 @@ static void nap(struct tck_comm *comm, uint32_t peer, const _Atomic uint64_t *wo
     _Atomic uint32_t *awaits = &comm->headers[comm->rank]->awaits;
     struct timespec timeout = {.tv_nsec = (long)ns};
     atomic_store(awaits, peer + 1);
-    full_fence(); /* peer: the one in tck_wake_sleepers */
-    if (!arrived(word, wanted))
+    if (atomic_load(word) <
+        wanted) /* both sequentially consistent, as their mirror in tck_step_publish: one of the two sides sees the other */
         syscall(SYS_futex, awaits, FUTEX_WAIT, peer + 1, &timeout, NULL, 0);
     atomic_store_explicit(awaits, 0, memory_order_relaxed);
 }
@@ -132,8 +117,6 @@ int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, str
         }
         if (arrived(word, wanted))
             return 0;
-        if (comm->wake_due)
-            tck_wake_sleepers(comm);
         now = tcw_now_ns();
         int code = check_exits(comm, peer, now, patience);
         if (code) {

@@ -18,8 +18,8 @@ int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, str
 /* After the last peer of this wait has come: tells observers. */
 void tck_wait_done(struct tck_comm *comm, const struct tck_patience *patience);
 
-/* Wakes the peers that sleep until this rank publishes. Called once per published step, off the critical path. */
-void tck_wake_sleepers(struct tck_comm *comm);
+/* Wakes rank `peer` if it still sleeps until this rank publishes. */
+void tck_wake(struct tck_comm *comm, uint32_t peer);
 
 /* Fills comm->fault, which makes the communicator unusable, and returns the code. */
 int tck_comm_fail(struct tck_comm *comm, int code, uint32_t rank);
