@@ -93,7 +93,7 @@ static void expect_choices(const cJSON *leaf, const struct tcf_option *option)
 {
     char joined[256] = "";
     const cJSON *item;
-    cJSON_ArrayForEach(item, member(leaf, "enum"))
+    cJSON_ArrayForEach (item, member(leaf, "enum"))
         snprintf(joined + strlen(joined), sizeof(joined) - strlen(joined), "%s%s", joined[0] ? "|" : "", item->valuestring);
     assert_string_equal(joined, option->choices);
 }
@@ -154,8 +154,7 @@ static void check_no_more(const cJSON *object, const char *prefix)
 {
     static const char structure[] = "$schema|access|admin|devices|groups|nodes";
     const cJSON *property;
-    cJSON_ArrayForEach(property, cJSON_GetObjectItemCaseSensitive(object, "properties"))
-    {
+    cJSON_ArrayForEach (property, cJSON_GetObjectItemCaseSensitive(object, "properties")) {
         char path[256];
         snprintf(path, sizeof(path), "%s%s%s", prefix, prefix[0] ? "." : "", property->string);
         if (!prefix[0] && tcf_is_choice(structure, property->string))
