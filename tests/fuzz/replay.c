@@ -15,7 +15,7 @@ enum { INPUT_BYTES = 1 << 16, CUTS = 64, FLIPS = 2048 };
 static void replay_one(const uint8_t *data, size_t size)
 {
     /* A fresh heap block of the exact size, so that a sanitizer sees one byte too many. */
-    uint8_t *copy = malloc(size ? size : 1);
+    uint8_t *copy = calloc(1, size ? size : 1);
     if (!copy)
         abort();
     memcpy(copy, data, size);

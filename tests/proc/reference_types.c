@@ -1,0 +1,291 @@
+#include "reference.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+size_t ref_bytes(unsigned dtype)
+{
+    static const size_t bytes[] = {4, 2, 2, 8, 1, 1, 4, 4, 8, 8, 1, 1};
+    return bytes[dtype];
+}
+
+bool ref_is_float(unsigned dtype)
+{
+    return dtype <= TRTCOLL_FP64;
+}
+
+/* A binary format with `mantissa` stored bits: its value for a positive number, rounded to nearest even, in double arithmetic. */
+static double round_format(double value, int mantissa, int min_exponent, double largest)
+{
+    if (value == 0 || isnan(value) || isinf(value))
+        return value;
+    int exponent;
+    frexp(value, &exponent);
+    if (exponent - 1 < min_exponent)
+        exponent = min_exponent + 1;
+    double step = ldexp(1.0, exponent - 1 - mantissa);
+    double rounded = nearbyint(value / step) * step; /* the quotient is exact: a power of two */
+    return fabs(rounded) > largest ? copysign(INFINITY, value) : rounded;
+}
+
+double ref_round(unsigned dtype, double value)
+{
+    switch (dtype) {
+    case TRTCOLL_FP32:
+        return (float)value;
+    case TRTCOLL_FP16:
+        return round_format(value, 10, -14, 65504.0);
+    case TRTCOLL_BF16:
+        return round_format(value, 7, -126, 0x1.fep127);
+    default:
+        return value;
+    }
+}
+
+static double unpack(unsigned bits, int mantissa, int exponent_bits)
+{
+    int bias = (1 << (exponent_bits - 1)) - 1, exponent = (int)(bits >> mantissa) & ((1 << exponent_bits) - 1);
+    unsigned fraction = bits & ((1u << mantissa) - 1);
+    double sign = bits >> (mantissa + exponent_bits) & 1 ? -1.0 : 1.0;
+    if (exponent == (1 << exponent_bits) - 1)
+        return fraction ? (double)NAN : sign * (double)INFINITY;
+    if (!exponent)
+        return sign * ldexp(fraction, 1 - bias - mantissa);
+    return sign * ldexp(fraction + (1u << mantissa), exponent - bias - mantissa);
+}
+
+double ref_get(unsigned dtype, const void *buffer, size_t i)
+{
+    const unsigned char *at = (const unsigned char *)buffer + i * ref_bytes(dtype);
+    union {
+        float f32;
+        double f64;
+        uint16_t u16;
+        int8_t i8;
+        uint8_t u8;
+        int32_t i32;
+        uint32_t u32;
+        int64_t i64;
+        uint64_t u64;
+    } value;
+    memcpy(&value, at, ref_bytes(dtype));
+    switch (dtype) {
+    case TRTCOLL_FP32:
+        return (double)value.f32;
+    case TRTCOLL_FP16:
+        return unpack(value.u16, 10, 5);
+    case TRTCOLL_BF16:
+        return unpack(value.u16, 7, 8);
+    case TRTCOLL_FP64:
+        return value.f64;
+    case TRTCOLL_INT8:
+        return value.i8;
+    case TRTCOLL_INT32:
+        return value.i32;
+    case TRTCOLL_UINT32:
+        return value.u32;
+    case TRTCOLL_INT64:
+        return (double)value.i64;
+    case TRTCOLL_UINT64:
+        return (double)value.u64;
+    default:
+        return value.u8;
+    }
+}
+
+static unsigned pack(double value, int mantissa, int exponent_bits)
+{
+    int bias = (1 << (exponent_bits - 1)) - 1, exponent;
+    unsigned sign = signbit(value) ? 1u << (mantissa + exponent_bits) : 0;
+    unsigned infinity = ((1u << exponent_bits) - 1) << mantissa;
+    if (isnan(value))
+        return infinity | 1u << (mantissa - 1);
+    if (isinf(value))
+        return sign | infinity;
+    if (value == 0)
+        return sign;
+    value = fabs(value);
+    frexp(value, &exponent);
+    if (exponent - 1 < 1 - bias)
+        return sign | (unsigned)ldexp(value, bias - 1 + mantissa);
+    return sign | (unsigned)(exponent - 1 + bias) << mantissa |
+           ((unsigned)ldexp(value, mantissa - (exponent - 1)) & ((1u << mantissa) - 1));
+}
+
+void ref_set(unsigned dtype, void *buffer, size_t i, double value)
+{
+    unsigned char *at = (unsigned char *)buffer + i * ref_bytes(dtype);
+    float single = (float)value;
+    uint16_t half;
+    int64_t integer = value >= 9.2e18 ? INT64_MAX : (int64_t)value;
+    switch (dtype) {
+    case TRTCOLL_FP32:
+        memcpy(at, &single, sizeof(single));
+        break;
+    case TRTCOLL_FP16:
+        half = (uint16_t)pack(ref_round(dtype, value), 10, 5);
+        memcpy(at, &half, sizeof(half));
+        break;
+    case TRTCOLL_BF16:
+        half = (uint16_t)pack(ref_round(dtype, value), 7, 8);
+        memcpy(at, &half, sizeof(half));
+        break;
+    case TRTCOLL_FP64:
+        memcpy(at, &value, sizeof(value));
+        break;
+    default: /* little-endian: the low bytes of the two's complement */
+        memcpy(at, &integer, ref_bytes(dtype));
+        break;
+    }
+}
+
+/* Bit patterns of floats, mapped so that neighbours differ by one and both zeros meet. */
+static int64_t ordered(unsigned dtype, const void *buffer, size_t i)
+{
+    uint64_t bits = 0;
+    size_t bytes = ref_bytes(dtype);
+    memcpy(&bits, (const unsigned char *)buffer + i * bytes, bytes);
+    uint64_t sign = 1ull << (bytes * 8 - 1);
+    return bits & sign ? -(int64_t)(bits & (sign - 1)) : (int64_t)bits;
+}
+
+uint64_t ref_distance(unsigned dtype, const void *a, const void *b, size_t i)
+{
+    if (!ref_is_float(dtype))
+        return memcmp((const unsigned char *)a + i * ref_bytes(dtype), (const unsigned char *)b + i * ref_bytes(dtype), ref_bytes(dtype))
+                   ? UINT64_MAX
+                   : 0;
+    bool a_nan = isnan(ref_get(dtype, a, i)), b_nan = isnan(ref_get(dtype, b, i));
+    if (a_nan || b_nan)
+        return a_nan && b_nan ? 0 : UINT64_MAX;
+    int64_t x = ordered(dtype, a, i), y = ordered(dtype, b, i);
+    return x > y ? (uint64_t)x - (uint64_t)y : (uint64_t)y - (uint64_t)x;
+}
+
+/* ---- small formats ---- */
+
+double ref_e4m3_value(unsigned code)
+{
+    unsigned fraction = code & 7, exponent = code >> 3 & 15;
+    double sign = code & 0x80 ? -1.0 : 1.0;
+    if ((code & 0x7f) == 0x7f)
+        return NAN;
+    return sign * (exponent ? ldexp(8 + fraction, (int)exponent - 10) : ldexp(fraction, -9));
+}
+
+double ref_e2m1_value(unsigned code)
+{
+    static const double values[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    return code & 8 ? -values[code & 7] : values[code & 7];
+}
+
+/* Codes 0..last of a sign-magnitude format ascend in value. Near a tie both neighbours are accepted, exactly on it only the even one. */
+static bool is_rounded(unsigned magnitude, double value, unsigned last, double (*decode)(unsigned))
+{
+    double slack = fabs(value) * 0x1p-20;
+    value = fabs(value);
+    if (magnitude > last)
+        return false;
+    if (magnitude > 0) {
+        double tie = (decode(magnitude) + decode(magnitude - 1)) / 2;
+        if (value == tie ? magnitude % 2 != 0 : value + slack < tie)
+            return false;
+    }
+    if (magnitude < last) {
+        double tie = (decode(magnitude) + decode(magnitude + 1)) / 2;
+        if (value == tie ? magnitude % 2 != 0 : value - slack > tie)
+            return false;
+    }
+    return true;
+}
+
+bool ref_is_e4m3(unsigned code, double value)
+{
+    if (isnan(value))
+        return (code & 0x7f) == 0x7f;
+    if (value != 0 && (code & 0x7f) && (code >> 7) != (signbit(value) ? 1u : 0u))
+        return false;
+    return is_rounded(code & 0x7f, value, 0x7e, ref_e4m3_value);
+}
+
+bool ref_is_e2m1(unsigned code, double value)
+{
+    if (isnan(value))
+        return true; /* the format has no NaN; nothing is promised */
+    if (value != 0 && (code & 7) && (code >> 3) != (signbit(value) ? 1u : 0u))
+        return false;
+    return is_rounded(code & 7, value, 7, ref_e2m1_value);
+}
+
+/* ---- data ---- */
+
+uint64_t ref_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15ull;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+static double uniform(uint64_t *state)
+{
+    return (double)(ref_random(state) >> 11) * 0x1p-53;
+}
+
+static void fill_special(unsigned dtype, uint64_t *state, void *buffer, size_t i)
+{
+    static const uint32_t single[] = {0x00000000, 0x80000000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f7fffff, 0xff7fffff, 0x00000001,
+                                      0x80000001, 0x007fffff, 0x00800000, 0x3f800000, 0xbf800000, 0x80008000, 0x00008000, 0x80000000};
+    static const uint16_t half[] = {0x0000, 0x8000, 0x7c00, 0xfc00, 0x7e00, 0x7bff, 0xfbff, 0x0001,
+                                    0x8001, 0x03ff, 0x0400, 0x3c00, 0xbc00, 0x8000, 0x0000, 0x8000};
+    unsigned pick = (unsigned)(ref_random(state) % 16);
+    if (dtype == TRTCOLL_FP32) {
+        memcpy((uint32_t *)buffer + i, &single[pick], sizeof(single[pick]));
+    } else if (dtype == TRTCOLL_FP16) {
+        memcpy((uint16_t *)buffer + i, &half[pick], sizeof(half[pick]));
+    } else if (dtype == TRTCOLL_BF16) {
+        uint16_t high = (uint16_t)(single[pick] >> 16);
+        memcpy((uint16_t *)buffer + i, &high, sizeof(high));
+    } else {
+        float value;
+        memcpy(&value, &single[pick], sizeof(value));
+        ref_set(dtype, buffer, i, (double)value);
+    }
+}
+
+void ref_fill(unsigned dtype, ref_data kind, uint64_t seed, void *buffer, size_t count)
+{
+    uint64_t state = seed;
+    if (!ref_is_float(dtype)) {
+        for (size_t i = 0; i < count; i++) {
+            uint64_t bits = ref_random(&state);
+            if (kind == REF_SMALL)
+                bits %= 6;
+            memcpy((unsigned char *)buffer + i * ref_bytes(dtype), &bits, ref_bytes(dtype));
+        }
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        double value = uniform(&state) * 4 - 2;
+        switch (kind) {
+        case REF_WIDE:
+            value = ldexp(value, (int)(ref_random(&state) % 21) - 14);
+            break;
+        case REF_ZEROS:
+            value = ref_random(&state) % 2 ? -0.0 : 0.0;
+            if (ref_random(&state) % 8 == 0)
+                value = ldexp(1.0, dtype == TRTCOLL_FP16 ? -24 : -133); /* a subnormal beside a zero: pairs that look like sentinels */
+            break;
+        case REF_SPECIAL:
+            fill_special(dtype, &state, buffer, i);
+            continue;
+        case REF_SPIKES:
+            value = i % 16 == ref_random(&state) % 16 ? value * 500 : 0.0;
+            break;
+        default:
+            break;
+        }
+        ref_set(dtype, buffer, i, value);
+    }
+}
