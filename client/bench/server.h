@@ -1,0 +1,22 @@
+/*
+ * The daemon that is measured: one of our own in a private directory, or a running one.
+ * Owner: main; server_stop ends what server_start began, and is right after a failed start too.
+ */
+#ifndef BENCH_SERVER_H
+#define BENCH_SERVER_H
+
+#include "bench.h"
+
+struct server {
+    pid_t pid;           /* the control process */
+    bool own;            /* started here */
+    char directory[128]; /* own: runtime directory; "" otherwise */
+    char socket_path[192];
+};
+
+/* 0, or an exit code after a message on stderr. On success settings->socket_path is set. */
+int server_start(struct settings *settings, struct server *server);
+/* 0, or EXIT_FAILED if our own daemon did not end properly. */
+int server_stop(struct server *server);
+
+#endif
