@@ -33,7 +33,7 @@ check:
 bench:
 	@.ci/install-packages build bench
 	@.ci/build build
-	@client/bench/run-bench build $(BENCH_ARGS)
+	@build/client/trtcoll-bench $(BENCH_ARGS)
 
 fuzz:
 	@.ci/install-packages build check
