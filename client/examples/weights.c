@@ -9,9 +9,10 @@
  * far to look back (1 to REACH positions), and the heads fetch the symbol found there. The MLP, used as a table, replaces the fetched
  * symbol by another one (a permutation per layer) and erases what is no longer needed. The head reads the last symbol.
  *
- * So the next byte is found by LAYERS hops through the text. A wrong sum anywhere changes a symbol, and a wrong symbol changes the token;
- * but rounding errors do not: codes are orthogonal, and the table's response is flat around the exact code. All remaining weights (12 of 16
- * heads, four fifths of the MLP, and all entries a little) are plain noise. It makes sums and logits full of bits that have to be right.
+ * So the next byte is found by LAYERS hops through the text. A hop that goes wrong in any layer changes the
+ * token; rounding errors do not: codes are orthogonal, and the table's response is flat around the exact code. All remaining weights (12 of
+ * 16 heads, three quarters of the MLP, and every entry a little) are plain noise, so that sums and logits are full of bits that have to be
+ * right: a wrong sum that the symbols survive still shows in the logits.
  *
  * Regions of the residual stream, 256 elements each: the symbol in even layers, the symbol in odd layers, the fetched symbol, and a
  * constant that serves as bias. Written values are +-1, so the norm divides by known factors: RMS_SYMBOL with two regions in use (before
@@ -101,7 +102,7 @@ static float hadamard(uint32_t v, uint32_t k)
 }
 
 /* What the structure of one layer needs while its rows are made. */
-struct plan {
+struct blueprint {
     uint64_t seed;
     uint32_t layer;
     uint32_t region, next_region;                                               /* of the symbol before and after the layer */
@@ -123,21 +124,21 @@ static void permutation_fill(uint64_t seed, uint32_t layer, uint32_t *table)
     }
 }
 
-static void plan_fill(struct plan *plan, uint64_t seed, uint32_t layer)
+static void blueprint_fill(struct blueprint *blueprint, uint64_t seed, uint32_t layer)
 {
-    plan->seed = seed;
-    plan->layer = layer;
-    plan->region = layer % 2 ? CODE : 0;
-    plan->next_region = layer % 2 ? 0 : CODE;
+    blueprint->seed = seed;
+    blueprint->layer = layer;
+    blueprint->region = layer % 2 ? CODE : 0;
+    blueprint->next_region = layer % 2 ? 0 : CODE;
     for (uint32_t k = 0; k < CODE; k++) {
-        plan->symbol[k] = sign_at(seed, SYMBOL_SIGNS, layer, k);
-        plan->next[k] = sign_at(seed, SYMBOL_SIGNS, layer + 1, k);
-        plan->fetched[k] = sign_at(seed, FETCHED_SIGNS, layer, k);
-        plan->value[k] = sign_at(seed, VALUE_SIGNS, layer, k);
-        plan->constant[k] = sign_at(seed, CONSTANT_SIGNS, 0, k);
-        plan->distance[k] = 1 + mix(stream_key(seed, POINTERS, layer) + k) % REACH;
+        blueprint->symbol[k] = sign_at(seed, SYMBOL_SIGNS, layer, k);
+        blueprint->next[k] = sign_at(seed, SYMBOL_SIGNS, layer + 1, k);
+        blueprint->fetched[k] = sign_at(seed, FETCHED_SIGNS, layer, k);
+        blueprint->value[k] = sign_at(seed, VALUE_SIGNS, layer, k);
+        blueprint->constant[k] = sign_at(seed, CONSTANT_SIGNS, 0, k);
+        blueprint->distance[k] = 1 + mix(stream_key(seed, POINTERS, layer) + k) % REACH;
     }
-    permutation_fill(seed, layer, plan->substitute);
+    permutation_fill(seed, layer, blueprint->substitute);
 }
 
 /* Row or column `head * HEAD_DIM + i` of the attention: its place in the fetched code, or -1 for one of a noise head. */
@@ -162,36 +163,36 @@ static void read_code(float *row, const float *signs, uint32_t v, float factor)
 }
 
 /* Query of a pointer head: from the symbol's code to "distance back", as a rotation that cancels the key's rotation there. */
-static void structure_query(const struct plan *plan, uint32_t row_index, float *row)
+static void structure_query(const struct blueprint *blueprint, uint32_t row_index, float *row)
 {
     uint32_t i = row_index % HEAD_DIM;
     float frequency = powf(ROTARY_BASE, -(float)(i & ~1u) / HEAD_DIM);
     for (uint32_t v = 0; v < CODE; v++) {
-        float angle = frequency * (float)plan->distance[v];
-        read_code(row + plan->region, plan->symbol, v, RMS_SYMBOL * POINTER_SHARPNESS * (i & 1u ? -sinf(angle) : cosf(angle)));
+        float angle = frequency * (float)blueprint->distance[v];
+        read_code(row + blueprint->region, blueprint->symbol, v, RMS_SYMBOL * POINTER_SHARPNESS * (i & 1u ? -sinf(angle) : cosf(angle)));
     }
 }
 
-static void structure_key(const struct plan *plan, uint32_t row_index, float *row)
+static void structure_key(const struct blueprint *blueprint, uint32_t row_index, float *row)
 {
     if (row_index % 2 == 0)
-        read_code(row + CONSTANT_REGION, plan->constant, 0, RMS_SYMBOL * POINTER_SHARPNESS);
+        read_code(row + CONSTANT_REGION, blueprint->constant, 0, RMS_SYMBOL * POINTER_SHARPNESS);
 }
 
 /* Value and output together carry code v of the symbol, in another basis, to code v of the fetched region. */
-static void structure_value(const struct plan *plan, uint32_t row_index, float *row)
+static void structure_value(const struct blueprint *blueprint, uint32_t row_index, float *row)
 {
     uint32_t place = (uint32_t)pointer_place(row_index);
     for (uint32_t k = 0; k < CODE; k++)
-        row[plan->region + k] += RMS_SYMBOL / 16 * hadamard(place, k) * plan->value[k];
+        row[blueprint->region + k] += RMS_SYMBOL / 16 * hadamard(place, k) * blueprint->value[k];
 }
 
-static float structure_output(const struct plan *plan, uint32_t row_index, uint32_t column)
+static float structure_output(const struct blueprint *blueprint, uint32_t row_index, uint32_t column)
 {
     uint32_t place = (uint32_t)pointer_place(column), k = row_index % CODE;
     if (row_index / CODE != FETCHED_REGION / CODE)
         return 0;
-    return hadamard(place, k) / 16 * plan->value[k] * plan->symbol[k] * plan->fetched[k];
+    return hadamard(place, k) / 16 * blueprint->value[k] * blueprint->symbol[k] * blueprint->fetched[k];
 }
 
 /*
@@ -200,40 +201,40 @@ static float structure_output(const struct plan *plan, uint32_t row_index, uint3
  * that an inexact code becomes an exact one. Erasing multiplies with up = (1 - T a) / (1 - T)^2: the product is G a there, so as much is
  * taken away as there is.
  */
-static void read_entry(const struct plan *plan, uint32_t entry, float constant, float symbol, float *row)
+static void read_entry(const struct blueprint *blueprint, uint32_t entry, float constant, float symbol, float *row)
 {
-    read_code(row + CONSTANT_REGION, plan->constant, 0, RMS_FETCHED * constant);
+    read_code(row + CONSTANT_REGION, blueprint->constant, 0, RMS_FETCHED * constant);
     if (entry / CODE == ERASE_SYMBOL)
-        read_code(row + plan->region, plan->symbol, entry % CODE, RMS_FETCHED * symbol);
+        read_code(row + blueprint->region, blueprint->symbol, entry % CODE, RMS_FETCHED * symbol);
     else
-        read_code(row + FETCHED_REGION, plan->fetched, entry % CODE, RMS_FETCHED * symbol);
+        read_code(row + FETCHED_REGION, blueprint->fetched, entry % CODE, RMS_FETCHED * symbol);
 }
 
-static void structure_gate(const struct plan *plan, uint32_t row_index, float *row)
+static void structure_gate(const struct blueprint *blueprint, uint32_t row_index, float *row)
 {
-    read_entry(plan, (uint32_t)table_entry(row_index), -THRESHOLD * GATE_SHARPNESS, GATE_SHARPNESS, row);
+    read_entry(blueprint, (uint32_t)table_entry(row_index), -THRESHOLD * GATE_SHARPNESS, GATE_SHARPNESS, row);
 }
 
-static void structure_up(const struct plan *plan, uint32_t row_index, float *row)
+static void structure_up(const struct blueprint *blueprint, uint32_t row_index, float *row)
 {
     uint32_t entry = (uint32_t)table_entry(row_index);
     float open = (1 - THRESHOLD) * (1 - THRESHOLD);
     if (entry / CODE == SUBSTITUTE)
-        read_entry(plan, entry, (2 - THRESHOLD) / open, -1 / open, row);
+        read_entry(blueprint, entry, (2 - THRESHOLD) / open, -1 / open, row);
     else
-        read_entry(plan, entry, 1 / open, -THRESHOLD / open, row);
+        read_entry(blueprint, entry, 1 / open, -THRESHOLD / open, row);
 }
 
-static float structure_down(const struct plan *plan, uint32_t row_index, uint32_t column)
+static float structure_down(const struct blueprint *blueprint, uint32_t row_index, uint32_t column)
 {
     uint32_t entry = (uint32_t)table_entry(column), v = entry % CODE, k = row_index % CODE, region = row_index - k;
     switch (entry / CODE) {
     case SUBSTITUTE:
-        return region == plan->next_region ? 1 / GATE_SHARPNESS * hadamard(plan->substitute[v], k) * plan->next[k] : 0;
+        return region == blueprint->next_region ? 1 / GATE_SHARPNESS * hadamard(blueprint->substitute[v], k) * blueprint->next[k] : 0;
     case ERASE_SYMBOL:
-        return region == plan->region ? -1 / GATE_SHARPNESS * hadamard(v, k) * plan->symbol[k] : 0;
+        return region == blueprint->region ? -1 / GATE_SHARPNESS * hadamard(v, k) * blueprint->symbol[k] : 0;
     default:
-        return region == FETCHED_REGION ? -1 / GATE_SHARPNESS * hadamard(v, k) * plan->fetched[k] : 0;
+        return region == FETCHED_REGION ? -1 / GATE_SHARPNESS * hadamard(v, k) * blueprint->fetched[k] : 0;
     }
 }
 
@@ -243,10 +244,10 @@ struct part {
 };
 
 /* The matrices whose structure lies in whole rows. */
-static void fill_rows(const struct plan *plan, stream name, struct part part, int32_t (*structured)(uint32_t),
-                      void (*structure)(const struct plan *, uint32_t, float *), bf16 *out)
+static void fill_rows(const struct blueprint *blueprint, stream name, struct part part, int32_t (*structured)(uint32_t),
+                      void (*structure)(const struct blueprint *, uint32_t, float *), bf16 *out)
 {
-    uint32_t key = stream_key(plan->seed, name, plan->layer);
+    uint32_t key = stream_key(blueprint->seed, name, blueprint->layer);
     float row[HIDDEN];
     for (uint32_t r = part.row; r < part.row + part.rows; r++, out += HIDDEN) {
         bool has_structure = structured(r) >= 0;
@@ -254,21 +255,21 @@ static void fill_rows(const struct plan *plan, stream name, struct part part, in
         for (uint32_t k = 0; k < HIDDEN; k++)
             row[k] = noise * noise_at(key, r * HIDDEN + k);
         if (has_structure)
-            structure(plan, r, row);
+            structure(blueprint, r, row);
         bf16_pack(row, out, HIDDEN);
     }
 }
 
 /* The matrices whose structure lies in some columns. */
-static void fill_columns(const struct plan *plan, stream name, struct part part, float noise, int32_t (*structured)(uint32_t),
-                         float (*structure)(const struct plan *, uint32_t, uint32_t), bf16 *out)
+static void fill_columns(const struct blueprint *blueprint, stream name, struct part part, float noise, int32_t (*structured)(uint32_t),
+                         float (*structure)(const struct blueprint *, uint32_t, uint32_t), bf16 *out)
 {
-    uint32_t key = stream_key(plan->seed, name, plan->layer);
+    uint32_t key = stream_key(blueprint->seed, name, blueprint->layer);
     for (uint32_t r = part.row; r < part.row + part.rows; r++)
         for (uint32_t c = part.column; c < part.column + part.columns; c++) {
             float value = noise * noise_at(key, r * part.width + c);
             if (structured(c) >= 0)
-                value = value * NOISE_STRUCTURED + structure(plan, r, c);
+                value = value * NOISE_STRUCTURED + structure(blueprint, r, c);
             *out++ = bf16_from_float(value);
         }
 }
@@ -278,15 +279,15 @@ static void fill_layer(uint64_t seed, uint32_t number, uint32_t rank, uint32_t n
     uint32_t heads = HEADS * HEAD_DIM / nranks, inner = INNER / nranks;
     struct part head_rows = {rank * heads, heads, 0, HIDDEN, HIDDEN}, head_columns = {0, HIDDEN, rank * heads, heads, HEADS * HEAD_DIM};
     struct part inner_rows = {rank * inner, inner, 0, HIDDEN, HIDDEN}, inner_columns = {0, HIDDEN, rank * inner, inner, INNER};
-    struct plan plan;
-    plan_fill(&plan, seed, number);
-    fill_rows(&plan, QUERY, head_rows, pointer_place, structure_query, layer->query);
-    fill_rows(&plan, KEY, head_rows, pointer_place, structure_key, layer->key);
-    fill_rows(&plan, VALUE, head_rows, pointer_place, structure_value, layer->value);
-    fill_columns(&plan, OUTPUT, head_columns, NOISE_OUTPUT, pointer_place, structure_output, layer->output);
-    fill_rows(&plan, GATE, inner_rows, table_entry, structure_gate, layer->gate);
-    fill_rows(&plan, UP, inner_rows, table_entry, structure_up, layer->up);
-    fill_columns(&plan, DOWN, inner_columns, NOISE_DOWN, table_entry, structure_down, layer->down);
+    struct blueprint blueprint;
+    blueprint_fill(&blueprint, seed, number);
+    fill_rows(&blueprint, QUERY, head_rows, pointer_place, structure_query, layer->query);
+    fill_rows(&blueprint, KEY, head_rows, pointer_place, structure_key, layer->key);
+    fill_rows(&blueprint, VALUE, head_rows, pointer_place, structure_value, layer->value);
+    fill_columns(&blueprint, OUTPUT, head_columns, NOISE_OUTPUT, pointer_place, structure_output, layer->output);
+    fill_rows(&blueprint, GATE, inner_rows, table_entry, structure_gate, layer->gate);
+    fill_rows(&blueprint, UP, inner_rows, table_entry, structure_up, layer->up);
+    fill_columns(&blueprint, DOWN, inner_columns, NOISE_DOWN, table_entry, structure_down, layer->down);
 }
 
 /* Embedding (the first symbol and the constant), norm weights around 1, and the head (reads the last symbol). */
