@@ -15,6 +15,7 @@
 #include <config/src/option.h>
 #include <config/src/words.h>
 #include <tcf/config.h>
+#include <tck/comm.h>
 
 static char *read_source(const char *name)
 {
@@ -178,6 +179,7 @@ static void schema_has_nothing_else(void **state)
 static void schema_has_the_limits_of_the_structure(void **state)
 {
     (void)state;
+    assert_int_equal(TCF_MAX_HOST_RANKS, TCK_HOST_MAX_RANKS);
     cJSON *schema = read_schema();
     const cJSON *defs = member(schema, "$defs");
     expect_number(member(member(schema, "properties"), "groups"), "maxItems", TCF_MAX_GROUPS);
