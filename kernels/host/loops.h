@@ -5,7 +5,7 @@
 #ifndef TCK_HOST_LOOPS_H
 #define TCK_HOST_LOOPS_H
 
-#include "arith/norm.h"
+#include "../arith/norm.h"
 
 #include <stdbool.h>
 #include <stddef.h>
