@@ -1,0 +1,239 @@
+#include "attachment.h"
+
+#include "daemon.h"
+#include "group.h"
+#include "instance.h"
+#include "memory.h"
+#include "text.h"
+
+#include <tcw/channel.h>
+#include <tcw/ring.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A request may need this many entries, whatever the configured number of requests is. */
+enum { MIN_SQ_ENTRIES = 128 };
+_Static_assert(1 + (TCW_MAX_REFS - TCW_SQE_HEAD_REFS + TCW_SQE_CONT_REFS - 1) / TCW_SQE_CONT_REFS <= MIN_SQ_ENTRIES, "largest request");
+
+/* Completion entries: as configured, less if the quota has less room. A power of two; the smallest ring is what the quota then refuses. */
+static uint32_t choose_slots(const struct tcd_client *client)
+{
+    const struct tcf_options *options = &client->daemon->config->options;
+    uint64_t room = tcd_quota_room(&client->usage, client->account, options, TCD_IN_FLIGHT);
+    uint32_t slots = TCW_RING_MIN_ENTRIES;
+
+    while (slots * 2 <= options->ring_entries && slots * 2 <= room && slots * 2 <= TCW_RING_MAX_ENTRIES)
+        slots *= 2;
+    return slots;
+}
+
+static int make_ring(struct tcd_attachment *attachment, uint32_t sq_entries)
+{
+    struct tcd_client *client = attachment->member->client;
+    void *map;
+    int code;
+
+    attachment->ring = tcw_memfd_create("trtcoll-ring", attachment->ring_bytes, 1);
+    if (attachment->ring < 0)
+        return attachment->ring;
+    map = mmap(NULL, attachment->ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, attachment->ring, 0);
+    if (map == MAP_FAILED)
+        return TCW_ENOMEM;
+    code = tcw_ring_format(map, attachment->ring_bytes, sq_entries, attachment->slots, client->id, client->daemon->generation);
+    munmap(map, attachment->ring_bytes);
+    return code;
+}
+
+static int make_events(struct tcd_attachment *attachment)
+{
+    attachment->sq_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    attachment->cq_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return attachment->sq_event < 0 || attachment->cq_event < 0 ? TCW_EIO : 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void attachment_free(struct tcd_attachment *attachment)
+{
+    struct tcd_client *client = attachment->member->client;
+
+    if (attachment->slots)
+        tcd_quota_give(&client->usage, client->account, TCD_IN_FLIGHT, attachment->slots);
+    if (attachment->ring_bytes)
+        tcd_quota_give(&client->usage, client->account, TCD_BYTES, attachment->ring_bytes);
+    attachment->device->memory_bytes -= attachment->ring_bytes;
+    close_fd(&attachment->ring);
+    close_fd(&attachment->sq_event);
+    close_fd(&attachment->cq_event);
+    tcd_page_close(&attachment->page);
+    tcd_handle_remove(&attachment->daemon->attachments, attachment->id);
+    attachment->member->attachment = NULL;
+    free(attachment);
+}
+
+static int send_attach(struct tcd_attachment *attachment, int page, tcd_executor_done done, void *arg, struct tcw_error *error)
+{
+    struct tcd_member *member = attachment->member;
+    struct tcd_instance *instance = member->instance;
+    int fds[4] = {page, attachment->ring, attachment->sq_event, attachment->cq_event};
+    struct tcd_ex_message message = {.opcode = TCD_EX_ATTACH,
+                                     .attachment = attachment->id,
+                                     .client = member->client->id,
+                                     .value = instance->id,
+                                     .rank = member->rank,
+                                     .nranks = instance->size,
+                                     .spin_us = (uint32_t)attachment->daemon->config->options.spin_us,
+                                     .deadline_ns = instance->deadline_ns};
+
+    /* Requests may name memory from the start. */
+    tcd_memories_ensure(member->client);
+    return tcd_device_request(attachment->device, &message, fds, 4, done, arg, error);
+}
+
+int tcd_attachment_create(struct tcd_member *member, tcd_executor_done done, void *arg, struct tcw_error *error)
+{
+    struct tcd_client *client = member->client;
+    struct tcd_instance *instance = member->instance;
+    const struct tcf_options *options = &client->daemon->config->options;
+    struct tcd_attachment *attachment = calloc(1, sizeof(*attachment));
+    uint32_t slots = choose_slots(client), sq_entries = slots > MIN_SQ_ENTRIES ? slots : MIN_SQ_ENTRIES;
+    uint64_t bytes = tcw_ring_bytes(sq_entries, slots);
+    int code, page = -1;
+
+    if (!attachment)
+        return tcd_error_set(error, TCW_ENOMEM, "no memory for an attachment");
+    *attachment = (struct tcd_attachment){
+        .daemon = client->daemon, .member = member, .device = member->device, .ring = -1, .sq_event = -1, .cq_event = -1};
+    member->attachment = attachment;
+    code = tcd_quota_take(&client->usage, client->account, options, TCD_IN_FLIGHT, slots, error);
+    if (code)
+        goto failed;
+    attachment->slots = slots;
+    code = tcd_quota_take(&client->usage, client->account, options, TCD_BYTES, bytes, error);
+    if (code)
+        goto failed;
+    attachment->ring_bytes = bytes;
+    attachment->device->memory_bytes += bytes;
+    attachment->id = tcd_handle_add(&client->daemon->attachments, attachment);
+    code = attachment->id ? make_ring(attachment, sq_entries) : TCW_ENOMEM;
+    if (!code)
+        code = make_events(attachment);
+    if (!code)
+        code = tcd_page_open(&attachment->page, instance->id, instance->epoch, member->rank, instance->size, instance->deadline_ns, &page);
+    if (code) {
+        tcd_error_set(error, code, "no memory or descriptors for a ring of %llu bytes", (unsigned long long)bytes);
+        goto failed;
+    }
+    code = send_attach(attachment, page, done, arg, error);
+    close(page);
+    if (code)
+        goto failed;
+    attachment->device->attachments++;
+    return 0;
+
+failed:
+    attachment_free(attachment);
+    return code;
+}
+
+void tcd_attachment_destroy(struct tcd_attachment *attachment)
+{
+    struct tcd_ex_message message = {.opcode = TCD_EX_DETACH, .attachment = attachment->id, .client = attachment->member->client->id};
+
+    if (!attachment->lost) {
+        attachment->device->attachments--;
+        tcd_device_tell(attachment->device, &message);
+    }
+    attachment_free(attachment);
+}
+
+void tcd_attachment_fds(const struct tcd_attachment *attachment, int fds[3])
+{
+    fds[0] = attachment->ring;
+    fds[1] = attachment->sq_event;
+    fds[2] = attachment->cq_event;
+}
+
+void tcd_attachment_given(struct tcd_attachment *attachment)
+{
+    attachment->given = true;
+    close_fd(&attachment->ring);
+    close_fd(&attachment->sq_event);
+}
+
+void tcd_attachment_abort(struct tcd_attachment *attachment, const struct tcw_abort_info *info)
+{
+    struct tcd_ex_message message = {.opcode = TCD_EX_ABORT,
+                                     .code = info->code,
+                                     .attachment = attachment->id,
+                                     .client = attachment->member->client->id,
+                                     .rank = info->rank,
+                                     .step = info->step};
+
+    tcw_member_abort(attachment->page.map, info);
+    if (!attachment->lost) {
+        tcw_text_set(message.text, sizeof(message.text), info->text);
+        tcd_device_tell(attachment->device, &message);
+    }
+    tcw_ring_wake(attachment->cq_event);
+}
+
+void tcd_attachments_lost(struct tcd_device *device, pid_t pid, int status)
+{
+    struct tcd_handles *attachments = &device->daemon->attachments;
+    struct tcw_error cause;
+    uint32_t i;
+
+    for (i = 0; i < attachments->capacity; i++) {
+        struct tcd_attachment *attachment = tcd_handle_at(attachments, i);
+        if (attachment && attachment->device == device && !attachment->lost) {
+            attachment->lost = true;
+            device->attachments--;
+        }
+    }
+    if (WIFSIGNALED(status))
+        tcd_error_set(&cause, TCW_EEXECUTOR, "the executor of device %u (pid %d) was killed by signal %d", device->number, (int)pid,
+                      WTERMSIG(status));
+    else
+        tcd_error_set(&cause, TCW_EEXECUTOR, "the executor of device %u (pid %d) exited with status %d", device->number, (int)pid,
+                      WEXITSTATUS(status));
+    cause.pid = (int32_t)pid;
+    cause.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    tcd_daemon_problem(device->daemon, "%s", cause.text);
+    /* Breaking frees no attachment: those end with their members. */
+    for (i = 0; i < attachments->capacity; i++) {
+        struct tcd_attachment *attachment = tcd_handle_at(attachments, i);
+        if (attachment && attachment->device == device && attachment->lost)
+            tcd_instance_break(attachment->member->instance, &cause);
+    }
+}
+
+void tcd_attachment_report(struct tcd_daemon *daemon, const struct tcd_ex_message *message)
+{
+    struct tcd_attachment *attachment = tcd_handle_get(&daemon->attachments, message->attachment);
+    struct tcw_error cause;
+    char who[64];
+
+    if (!attachment)
+        return;
+    if (message->opcode == TCD_EX_VIOLATION) {
+        tcd_client_doom(attachment->member->client, TCD_EXPELLED, "its ring: %.200s", message->text);
+        return;
+    }
+    tcd_error_set(&cause, message->code < 0 ? message->code : TCW_EINTERNAL, "the executor of %s: %.190s",
+                  tcd_member_text(attachment->member, who, sizeof(who)), message->text);
+    cause.rank = message->rank;
+    cause.step = message->step;
+    tcd_instance_break(attachment->member->instance, &cause);
+}

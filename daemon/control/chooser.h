@@ -1,0 +1,39 @@
+/*
+ * The chooser: on which lane and with which strategies a plan runs, decided once for all ranks, with reasons. The same function answers
+ * plan creation and `trtcollctl explain`. Pure; control process.
+ */
+#ifndef TCD_CONTROL_CHOOSER_H
+#define TCD_CONTROL_CHOOSER_H
+
+#include <tcw/message.h>
+
+#include <stdbool.h>
+
+/* What the choice depends on besides the descriptor. */
+struct tcd_choosing {
+    uint32_t nranks;
+    uint64_t direct_ranks; /* ranks whose clients can run operations themselves */
+    uint64_t served_ranks; /* ranks whose clients can use a ring */
+    uint32_t lane;         /* of the group in the configuration; AUTO: none */
+    uint32_t strategy;     /* likewise */
+    uint64_t oneshot_bytes;
+    uint64_t max_workspace_bytes;
+};
+
+enum { TCD_MAX_REJECTED = 8 };
+
+struct tcd_choice {
+    struct tcw_decision decision;
+    uint64_t workspace_bytes;
+    char reason[TCW_TEXT_BYTES];
+    unsigned rejected_count;
+    struct {
+        const char *what; /* static string */
+        char why[TCW_TEXT_BYTES];
+    } rejected[TCD_MAX_REJECTED];
+};
+
+/* For a checked descriptor. 0, or a code with *error saying why no choice exists. */
+int tcd_choose(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, struct tcw_error *error);
+
+#endif

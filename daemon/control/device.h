@@ -1,0 +1,47 @@
+/*
+ * A device of this node as the control process sees it: its executor, who is bound to it, what is to be known about it.
+ * Stands inside the daemon. Loop thread.
+ */
+#ifndef TCD_CONTROL_DEVICE_H
+#define TCD_CONTROL_DEVICE_H
+
+#include "executor.h"
+
+#include <tcf/config.h>
+#include <tcw/message.h>
+#include <tcw/stats.h>
+
+struct tcd_daemon;
+
+struct tcd_device {
+    struct tcd_daemon *daemon;
+    uint32_t number;
+    tcf_device_kind kind;
+    struct tcd_executor *executor; /* NULL: this kind is not built in */
+    uint64_t incarnation;          /* changes when the executor's process ends: what was sent to it before is gone */
+    uint32_t clients;              /* bound to it */
+    uint32_t attachments;
+    uint64_t memory_bytes;
+    char note[TCW_STATS_TEXT];
+};
+
+/* All devices of the local node; executors are made, not started. 0 or a negative tcw_errno. */
+int tcd_devices_open(struct tcd_daemon *daemon);
+/* The options that concern executors may have changed. */
+void tcd_devices_configure(struct tcd_daemon *daemon);
+/* Ends the executors; the loop runs until the last one is gone. */
+void tcd_devices_close(struct tcd_daemon *daemon, unsigned grace_ms);
+
+struct tcd_device *tcd_device_find(struct tcd_daemon *daemon, uint32_t number);
+/* The device with the fewest clients that operations can run on; NULL: there is none. */
+struct tcd_device *tcd_device_least(struct tcd_daemon *daemon);
+/* 0, or TCW_ENOTSUP with *error saying why nothing can run on it. */
+int tcd_device_check(const struct tcd_device *device, struct tcw_error *error);
+
+/* tcd_executor_request with a refusal put into words. */
+int tcd_device_request(struct tcd_device *device, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
+                       tcd_executor_done done, void *arg, struct tcw_error *error);
+/* The same for messages without an answer, to a device whose process may be gone: then there is nothing to tell it. */
+void tcd_device_tell(struct tcd_device *device, const struct tcd_ex_message *message);
+
+#endif

@@ -1,0 +1,507 @@
+#include "instance.h"
+
+#include "attachment.h"
+#include "daemon.h"
+#include "group.h"
+#include "plan.h"
+#include "publish.h"
+#include "reform.h"
+#include "text.h"
+#include "workspace.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { GENTLE_POLL_MS = 2 };
+static const uint64_t GENTLE_LIMIT_NS = 30000000000ull; /* for groups without a deadline */
+
+struct tcd_instance *tcd_instance_create(struct tcd_group *group, uint32_t size)
+{
+    struct tcd_daemon *daemon = group->daemon;
+    struct tcd_instance *instance = calloc(1, sizeof(*instance) + size * sizeof(instance->members[0]));
+    uint32_t i;
+
+    if (!instance)
+        return NULL;
+    instance->daemon = daemon;
+    instance->group = group;
+    instance->state = TCD_FORMING;
+    instance->size = size;
+    instance->epoch = group->epoch + 1;
+    instance->deadline_ns = tcd_group_deadline_ns(group);
+    instance->row = TCD_NO_ROW;
+    tcd_list_init(&instance->plans);
+    tcd_list_init(&instance->workspaces);
+    for (i = 0; i < size; i++) {
+        instance->members[i].instance = instance;
+        instance->members[i].rank = i;
+        instance->members[i].row = TCD_NO_ROW;
+        tcd_list_init(&instance->members[i].of_client);
+    }
+    instance->id = tcd_handle_add(&daemon->instances, instance);
+    if (!instance->id) {
+        free(instance);
+        return NULL;
+    }
+    tcd_list_append(&group->instances, &instance->link);
+    group->forming = instance;
+    tcd_publish_group_began(group, instance);
+    return instance;
+}
+
+static void instance_free(struct tcd_instance *instance)
+{
+    struct tcd_daemon *daemon = instance->daemon;
+    struct tcd_group *group = instance->group;
+
+    tcd_alarm_stop(&instance->gentle);
+    tcd_plans_free(instance);
+    tcd_workspaces_free(instance);
+    tcd_publish_instance_ended(instance);
+    tcd_handle_remove(&daemon->instances, instance->id);
+    tcd_list_remove(&instance->link);
+    if (group->forming == instance)
+        group->forming = NULL;
+    if (group->ready == instance)
+        group->ready = NULL;
+    free(instance);
+    tcd_group_release(group);
+}
+
+struct tcd_instance *tcd_instance_find(struct tcd_daemon *daemon, uint64_t id)
+{
+    return tcd_handle_get(&daemon->instances, id);
+}
+
+struct tcd_member *tcd_instance_member(struct tcd_instance *instance, const struct tcd_client *client)
+{
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++)
+        if (instance->members[i].client == client)
+            return &instance->members[i];
+    return NULL;
+}
+
+uint64_t tcd_instance_present_ranks(const struct tcd_instance *instance)
+{
+    uint64_t ranks = 0;
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++)
+        if (instance->members[i].client)
+            ranks |= 1ull << i;
+    return ranks;
+}
+
+const char *tcd_member_text(const struct tcd_member *member, char *text, size_t bytes)
+{
+    if (member->client)
+        snprintf(text, bytes, "rank %u (pid %d)", member->rank, (int)member->client->process.pid);
+    else
+        snprintf(text, bytes, "rank %u", member->rank);
+    return text;
+}
+
+uint64_t tcd_member_step(const struct tcd_member *member)
+{
+    return tcd_page_finished(&member->page) + (member->attachment ? tcd_page_finished(&member->attachment->page) : 0);
+}
+
+/* ---- forming ---- */
+
+static void on_join_timeout(void *arg)
+{
+    struct tcd_member *member = arg;
+    struct tcd_instance *instance = member->instance;
+    uint64_t all = instance->size == 64 ? UINT64_MAX : (1ull << instance->size) - 1;
+    uint64_t absent = all & ~tcd_instance_present_ranks(instance);
+    struct tcw_error error;
+    char ranks[TCW_TEXT_BYTES / 2];
+
+    tcd_error_set(&error, TCW_ETIMEOUT, "group '%s': %s of %u did not join within %llu ms", instance->group->name,
+                  tcd_ranks_text(absent, ranks, sizeof(ranks)), instance->size,
+                  (unsigned long long)((tcw_now_ns() - member->waits_since_ns) / 1000000));
+    if (absent)
+        error.rank = (uint32_t)__builtin_ctzll(absent);
+    member->waiting = false;
+    tcd_client_refuse(member->client, member->sequence, &error);
+    tcd_member_remove(member);
+}
+
+void tcd_instance_enter(struct tcd_instance *instance, uint32_t rank, struct tcd_client *client, struct tcd_device *device,
+                        uint32_t sequence, uint32_t timeout_ms)
+{
+    struct tcd_member *member = &instance->members[rank];
+
+    tcd_client_bind(client, device);
+    member->client = client;
+    member->device = device;
+    member->sequence = sequence;
+    member->waiting = true;
+    member->waits_since_ns = tcw_now_ns();
+    tcd_list_append(&client->members, &member->of_client);
+    tcd_publish_member_began(member);
+    instance->present++;
+    tcd_alarm_set(&member->patience, &instance->daemon->clock, timeout_ms, on_join_timeout, member);
+    if (instance->present == instance->size)
+        tcd_instance_complete(instance);
+}
+
+static int make_pages(struct tcd_instance *instance, int *fds)
+{
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++) {
+        int code =
+            tcd_page_open(&instance->members[i].page, instance->id, instance->epoch, i, instance->size, instance->deadline_ns, &fds[i]);
+        if (code) {
+            while (i--)
+                close(fds[i]);
+            return code;
+        }
+    }
+    return 0;
+}
+
+static void fill_ready(const struct tcd_instance *instance, struct tcw_group_ready *ready)
+{
+    uint32_t i;
+
+    *ready = (struct tcw_group_ready){.group_id = instance->id,
+                                      .epoch = instance->epoch,
+                                      .size = instance->size,
+                                      .spin_us = (uint32_t)instance->daemon->config->options.spin_us,
+                                      .deadline_ns = instance->deadline_ns,
+                                      .page_bytes = tcw_member_page_bytes()};
+    for (i = 0; i < instance->size; i++) {
+        ready->peers[i].pid = (int32_t)instance->members[i].client->process.pid;
+        ready->peers[i].uid = instance->members[i].client->uid;
+        ready->peers[i].device = (int32_t)instance->members[i].device->number;
+    }
+}
+
+/* A client that re-formed was, until now, also a member of the broken instance. */
+static void leave_older(struct tcd_member *member)
+{
+    struct tcd_client *client = member->client;
+    struct tcd_link *at, *safe;
+
+    TCD_EACH_SAFE (at, safe, &client->members) {
+        struct tcd_member *old = TCD_ENTRY(at, struct tcd_member, of_client);
+        if (old == member || old->instance->group != member->instance->group)
+            continue;
+        member->counted |= old->counted;
+        old->counted = false;
+        tcd_member_remove(old);
+    }
+}
+
+void tcd_instance_complete(struct tcd_instance *instance)
+{
+    struct tcd_group *group = instance->group;
+    struct tcw_group_ready ready;
+    int fds[TCW_MAX_RANKS];
+    uint32_t i;
+    int code = make_pages(instance, fds);
+
+    if (code) {
+        struct tcw_error error;
+        tcd_error_set(&error, code, "group '%s': no memory for the member pages", group->name);
+        tcd_instance_dissolve(instance, &error);
+        return;
+    }
+    instance->state = TCD_READY;
+    group->forming = NULL;
+    group->ready = instance;
+    group->epoch = instance->epoch;
+    fill_ready(instance, &ready);
+    for (i = 0; i < instance->size; i++) {
+        struct tcd_member *member = &instance->members[i];
+
+        tcd_alarm_stop(&member->patience);
+        member->waiting = false;
+        ready.rank = i;
+        ready.device = (int32_t)member->device->number;
+        tcd_client_send(member->client, TCW_MSG_GROUP_READY, member->sequence, &ready, &fds[i], 1);
+        close(fds[i]);
+        leave_older(member);
+    }
+    tcd_log(TCD_INFO, "group '%s' epoch %llu: ready, %u ranks", group->name, (unsigned long long)instance->epoch, instance->size);
+    tcd_watch_wake(&instance->daemon->watch);
+}
+
+void tcd_instance_dissolve(struct tcd_instance *instance, const struct tcw_error *error)
+{
+    struct tcd_daemon *daemon = instance->daemon;
+    uint64_t id = instance->id;
+    uint32_t i, size = instance->size;
+
+    for (i = 0; i < size && tcd_instance_find(daemon, id); i++) {
+        struct tcd_member *member = &instance->members[i];
+        if (!member->client)
+            continue;
+        if (member->waiting)
+            tcd_client_refuse(member->client, member->sequence, error);
+        member->waiting = false;
+        tcd_member_remove(member);
+    }
+}
+
+/* ---- breaking ---- */
+
+/* The end for one member: its waits end, requests in its ring complete with the cause, and it is told why. */
+static void tell(struct tcd_member *member)
+{
+    struct tcd_instance *instance = member->instance;
+    const struct tcw_error *cause = &instance->cause;
+    struct tcw_group_broken broken = {.group_id = instance->id, .error = *cause};
+    struct tcw_abort_info info = {
+        .code = cause->code, .rank = cause->rank, .pid = cause->pid, .signal = cause->signal, .step = cause->step};
+
+    member->told = true;
+    tcw_text_set(info.text, sizeof(info.text), cause->text);
+    tcw_member_abort(member->page.map, &info);
+    if (member->attachment)
+        tcd_attachment_abort(member->attachment, &info);
+    tcd_client_send(member->client, TCW_MSG_GROUP_BROKEN, 0, &broken, NULL, 0);
+}
+
+static void tell_everybody(struct tcd_instance *instance)
+{
+    uint32_t i;
+
+    /* All abort words first: they release runs; the messages only explain. */
+    for (i = 0; i < instance->size; i++)
+        if (instance->members[i].client && !instance->members[i].told)
+            tell(&instance->members[i]);
+    tcd_alarm_stop(&instance->gentle);
+}
+
+static bool passed_floor(const struct tcd_member *member)
+{
+    const struct tcd_instance *instance = member->instance;
+    uint64_t served = member->attachment ? tcd_page_finished(&member->attachment->page) : 0;
+
+    return tcd_page_finished(&member->page) >= instance->floor_direct && served >= instance->floor_served;
+}
+
+static void on_gentle(void *arg)
+{
+    struct tcd_instance *instance = arg;
+    bool late = tcw_now_ns() >= instance->gentle_until_ns, all = true;
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++) {
+        struct tcd_member *member = &instance->members[i];
+        if (!member->client || member->told)
+            continue;
+        if (late || passed_floor(member))
+            tell(member);
+        else
+            all = false;
+    }
+    if (!all)
+        tcd_alarm_set(&instance->gentle, &instance->daemon->clock, GENTLE_POLL_MS, on_gentle, instance);
+}
+
+static void count_cause(struct tcw_stats_daemon *counters, int code)
+{
+    if (code == TCW_ETIMEOUT)
+        counters->timeouts++;
+    else if (code == TCW_EMISMATCH)
+        counters->mismatches++;
+}
+
+static void become_broken(struct tcd_instance *instance, const struct tcw_error *cause, bool orderly)
+{
+    struct tcd_daemon *daemon = instance->daemon;
+    struct tcw_error *mine = &instance->cause;
+
+    instance->state = TCD_BROKEN;
+    instance->group->ready = NULL;
+    *mine = *cause;
+    if (mine->rank < instance->size) {
+        const struct tcd_member *culprit = &instance->members[mine->rank];
+        if (!mine->pid && culprit->client)
+            mine->pid = (int32_t)culprit->client->process.pid;
+        if (!mine->step)
+            mine->step = tcd_member_step(culprit);
+    }
+    count_cause(&daemon->counters, mine->code);
+    if (orderly)
+        tcd_log(TCD_INFO, "group '%s' epoch %llu: ended, %s", instance->group->name, (unsigned long long)instance->epoch, mine->text);
+    else
+        tcd_daemon_problem(daemon, "group '%s' epoch %llu: broken with %s, %s", instance->group->name, (unsigned long long)instance->epoch,
+                           tcw_error_name(mine->code), mine->text);
+    tcd_watch_instance(&daemon->watch, instance);
+}
+
+void tcd_instance_break(struct tcd_instance *instance, const struct tcw_error *cause)
+{
+    if (instance->state != TCD_READY)
+        return;
+    become_broken(instance, cause, false);
+    tell_everybody(instance);
+    tcd_plans_fail(instance, &instance->cause);
+}
+
+static void break_gently(struct tcd_instance *instance, const struct tcw_error *cause, struct tcd_member *leaver)
+{
+    uint64_t patience = instance->deadline_ns ? instance->deadline_ns : GENTLE_LIMIT_NS;
+
+    become_broken(instance, cause, true);
+    leaver->told = true;
+    instance->floor_direct = tcd_page_finished(&leaver->page);
+    instance->floor_served = leaver->attachment ? tcd_page_finished(&leaver->attachment->page) : 0;
+    instance->gentle_until_ns = tcw_now_ns() + patience;
+    on_gentle(instance);
+    tcd_plans_fail(instance, &instance->cause);
+}
+
+/* ---- going ---- */
+
+void tcd_member_remove(struct tcd_member *member)
+{
+    struct tcd_instance *instance = member->instance;
+    struct tcd_client *client = member->client;
+
+    if (!client)
+        return;
+    tcd_alarm_stop(&member->patience);
+    tcd_watch_member(&instance->daemon->watch, member);
+    tcd_publish_member_ended(member);
+    tcd_plans_forget_member(member);
+    if (member->attachment)
+        tcd_attachment_destroy(member->attachment);
+    tcd_workspaces_forget_member(member);
+    tcd_page_close(&member->page);
+    tcd_list_remove(&member->of_client);
+    if (member->counted)
+        tcd_quota_give(&client->usage, client->account, TCD_GROUPS, 1);
+    member->counted = false;
+    member->waiting = false;
+    member->client = NULL;
+    if (!--instance->present)
+        instance_free(instance);
+}
+
+/* Somebody else goes after the instance was broken: those who have not been told yet may wait for the one that goes now. */
+static void depart_broken(struct tcd_member *member, bool orderly)
+{
+    struct tcd_instance *instance = member->instance;
+    uint64_t direct = tcd_page_finished(&member->page);
+    uint64_t served = member->attachment ? tcd_page_finished(&member->attachment->page) : 0;
+
+    member->told = true;
+    if (!instance->gentle.clock)
+        return;
+    if (!orderly) {
+        tell_everybody(instance);
+        return;
+    }
+    if (direct < instance->floor_direct)
+        instance->floor_direct = direct;
+    if (served < instance->floor_served)
+        instance->floor_served = served;
+    on_gentle(instance);
+}
+
+void tcd_member_depart(struct tcd_member *member, const struct tcd_departure *departure)
+{
+    struct tcd_instance *instance = member->instance;
+    struct tcd_daemon *daemon = instance->daemon;
+    tcd_instance_state state = instance->state;
+    uint64_t id = instance->id;
+    struct tcw_error cause;
+    char who[64];
+
+    tcd_error_set(&cause, TCW_EPEERDEAD, "%s %s", tcd_member_text(member, who, sizeof(who)), departure->text);
+    cause.rank = member->rank;
+    cause.pid = (int32_t)member->client->process.pid;
+    cause.signal = departure->signal;
+    cause.step = tcd_member_step(member);
+
+    if (state == TCD_READY && departure->orderly)
+        break_gently(instance, &cause, member);
+    else if (state == TCD_READY)
+        tcd_instance_break(instance, &cause);
+    else if (state == TCD_BROKEN)
+        depart_broken(member, departure->orderly);
+    member->waiting = false;
+    tcd_member_remove(member);
+
+    instance = tcd_instance_find(daemon, id);
+    if (!instance)
+        return;
+    if (state == TCD_FORMING && !departure->orderly)
+        tcd_instance_dissolve(instance, &cause);
+    else if (state == TCD_BROKEN)
+        tcd_reform_member_gone(instance, departure->orderly ? NULL : &cause);
+}
+
+/* ---- handlers ---- */
+
+/* The client's membership in a group id of a message, or NULL after refusing. */
+static struct tcd_member *find_member(struct tcd_client *client, uint32_t sequence, uint64_t group_id)
+{
+    struct tcd_instance *instance = tcd_instance_find(client->daemon, group_id);
+    struct tcd_member *member = instance ? tcd_instance_member(instance, client) : NULL;
+
+    if (member && instance->state != TCD_FORMING)
+        return member;
+    tcd_client_refuse_text(client, sequence, TCW_ENOENT, "this client is not a member of group %llu", (unsigned long long)group_id);
+    return NULL;
+}
+
+void tcd_group_leave(struct tcd_client *client, uint32_t sequence, const struct tcw_group_leave *leave)
+{
+    static const struct tcd_departure departure = {.orderly = true, .text = "left the group"};
+    struct tcd_member *member = find_member(client, sequence, leave->group_id);
+
+    if (!member)
+        return;
+    tcd_client_log(client, TCD_INFO, "leaves group '%s' epoch %llu", member->instance->group->name,
+                   (unsigned long long)member->instance->epoch);
+    tcd_member_depart(member, &departure);
+    tcd_client_ok(client, sequence, 0);
+}
+
+void tcd_group_abort(struct tcd_client *client, uint32_t sequence, const struct tcw_group_abort *message)
+{
+    struct tcd_member *member = find_member(client, sequence, message->group_id);
+    char who[64], reason[TCW_TEXT_BYTES];
+    struct tcw_error cause;
+
+    if (!member)
+        return;
+    tcd_text_clean(reason, sizeof(reason), message->reason);
+    tcd_error_set(&cause, TCW_EABORTED, "%s aborted the group%s%.160s", tcd_member_text(member, who, sizeof(who)), *reason ? ": " : "",
+                  reason);
+    cause.rank = member->rank;
+    tcd_instance_break(member->instance, &cause);
+    tcd_client_ok(client, sequence, 0);
+}
+
+void tcd_group_report(struct tcd_client *client, const struct tcw_group_report *report)
+{
+    struct tcd_instance *instance = tcd_instance_find(client->daemon, report->group_id);
+    struct tcd_member *member = instance ? tcd_instance_member(instance, client) : NULL;
+    char who[64], text[TCW_TEXT_BYTES];
+    struct tcw_error cause;
+
+    /* The group may have ended while the report was on its way. */
+    if (!member || instance->state == TCD_FORMING)
+        return;
+    if (report->code >= 0 || !tcw_error_name(report->code) || (report->rank != TCW_NOBODY && report->rank >= instance->size)) {
+        tcd_client_doom(client, TCD_EXPELLED, "group-report with code %d about rank %u of %u", report->code, report->rank, instance->size);
+        return;
+    }
+    tcd_text_clean(text, sizeof(text), report->text);
+    tcd_error_set(&cause, report->code, "%s reports: %.190s", tcd_member_text(member, who, sizeof(who)), text);
+    cause.rank = report->rank;
+    cause.step = report->step;
+    tcd_instance_break(instance, &cause);
+}

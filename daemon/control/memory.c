@@ -1,0 +1,299 @@
+#include "memory.h"
+
+#include "daemon.h"
+#include "text.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { MAX_MEMORIES_PER_CLIENT = 4096 }; /* descriptors held here */
+
+/* A request to an executor on behalf of a client, which may be gone when the answer comes: handles, no pointers. */
+struct call {
+    struct tcd_daemon *daemon;
+    uint64_t client;
+    uint64_t memory;
+    struct tcd_device *device; /* these stay as long as the daemon */
+    uint64_t charged;          /* MEM_FREE: to give back */
+    bool registered;
+    uint32_t sequence;
+};
+
+static struct call *call_new(const struct tcd_memory *memory, uint32_t sequence)
+{
+    struct call *call = calloc(1, sizeof(*call));
+
+    if (call)
+        *call = (struct call){.daemon = memory->client->daemon,
+                              .client = memory->client->handle,
+                              .memory = memory->handle,
+                              .device = memory->client->device,
+                              .charged = memory->charged,
+                              .registered = memory->registered,
+                              .sequence = sequence};
+    return call;
+}
+
+static void give_back(struct tcd_client *client, uint64_t charged, bool registered)
+{
+    tcd_quota_give(&client->usage, client->account, TCD_BYTES, charged);
+    if (registered)
+        client->registered_bytes -= charged;
+}
+
+/* Forgets the object; what it is charged is the caller's to give back. */
+static void memory_drop(struct tcd_memory *memory)
+{
+    if (memory->fd >= 0)
+        close(memory->fd);
+    tcd_list_remove(&memory->link);
+    tcd_handle_remove(&memory->client->daemon->memories, memory->handle);
+    free(memory);
+}
+
+static void memory_refuse(struct tcd_memory *memory, uint32_t sequence, const struct tcw_error *error)
+{
+    tcd_client_refuse(memory->client, sequence, error);
+    give_back(memory->client, memory->charged, memory->registered);
+    if (!memory->registered)
+        memory->client->device->memory_bytes -= memory->charged;
+    memory_drop(memory);
+}
+
+static struct tcd_memory *memory_create(struct tcd_client *client, uint64_t bytes, bool registered, struct tcw_error *error)
+{
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    struct tcd_memory *memory;
+    struct tcd_device *device;
+    struct tcd_link *at;
+    unsigned count = 0;
+
+    if (!bytes || bytes > 1ull << 50) {
+        tcd_error_set(error, TCW_EINVAL, "%llu bytes asked for, allowed: 1 to 2^50", (unsigned long long)bytes);
+        return NULL;
+    }
+    TCD_EACH (at, &client->memories)
+        count++;
+    if (count >= MAX_MEMORIES_PER_CLIENT) {
+        tcd_error_set(error, TCW_EQUOTA, "%u memory objects held, %d are allowed to one client", count, MAX_MEMORIES_PER_CLIENT);
+        return NULL;
+    }
+    device = client->device ? client->device : tcd_device_least(client->daemon);
+    if (!device) {
+        tcd_error_set(error, TCW_ENOTSUP, "this node has no device that operations can run on");
+        return NULL;
+    }
+    if (tcd_device_check(device, error))
+        return NULL;
+    memory = calloc(1, sizeof(*memory));
+    if (!memory) {
+        tcd_error_set(error, TCW_ENOMEM, "no memory for a memory object");
+        return NULL;
+    }
+    bytes = (bytes + page - 1) / page * page;
+    if (tcd_quota_take(&client->usage, client->account, &client->daemon->config->options, TCD_BYTES, bytes, error)) {
+        free(memory);
+        return NULL;
+    }
+    *memory = (struct tcd_memory){.client = client, .bytes = bytes, .charged = bytes, .registered = registered, .fd = -1};
+    memory->handle = tcd_handle_add(&client->daemon->memories, memory);
+    if (!memory->handle) {
+        tcd_quota_give(&client->usage, client->account, TCD_BYTES, bytes);
+        free(memory);
+        tcd_error_set(error, TCW_ENOMEM, "no memory for a memory object");
+        return NULL;
+    }
+    tcd_client_bind(client, device);
+    if (registered)
+        client->registered_bytes += bytes;
+    else
+        device->memory_bytes += bytes;
+    tcd_list_append(&client->memories, &memory->link);
+    return memory;
+}
+
+/* ---- telling the executor ---- */
+
+static void answer_ready(struct tcd_memory *memory, uint32_t sequence)
+{
+    struct tcw_mem_ready ready = {.handle = memory->handle, .bytes = memory->bytes};
+
+    memory->known = true;
+    tcd_client_send(memory->client, TCW_MSG_MEM_READY, sequence, &ready, &memory->fd, memory->registered ? 0 : 1);
+}
+
+static void on_known(void *arg, const struct tcd_ex_message *answer, int fd)
+{
+    struct call *call = arg;
+    struct tcd_memory *memory = tcd_handle_get(&call->daemon->memories, call->memory);
+    struct tcw_error error;
+
+    if (fd >= 0)
+        close(fd);
+    if (memory && answer->code && answer->code != TCW_EEXECUTOR) {
+        tcd_error_set(&error, answer->code, "the executor of device %u: %.200s", memory->client->device->number, answer->text);
+        memory_refuse(memory, call->sequence, &error);
+    } else if (memory) {
+        /* An executor that died meanwhile changes nothing: the next one is told before it serves anything. */
+        answer_ready(memory, call->sequence);
+    }
+    free(call);
+}
+
+static int send_memory(struct tcd_memory *memory, tcd_executor_done done, void *arg, struct tcw_error *error)
+{
+    struct tcd_device *device = memory->client->device;
+    struct tcd_ex_message message = {.opcode = TCD_EX_MEM, .client = memory->client->id, .value = memory->bytes, .handle = memory->handle};
+
+    memory->incarnation = device->incarnation;
+    return tcd_device_request(device, &message, &memory->fd, 1, done, arg, error);
+}
+
+/* The memory is there: makes it known and then answers the client. */
+static void introduce(struct tcd_memory *memory, uint32_t sequence)
+{
+    struct call *call = call_new(memory, sequence);
+    struct tcw_error error;
+
+    if (!call)
+        tcd_error_set(&error, TCW_ENOMEM, "no memory for a request");
+    if (call && !send_memory(memory, on_known, call, &error))
+        return;
+    free(call);
+    memory_refuse(memory, sequence, &error);
+}
+
+void tcd_memories_ensure(struct tcd_client *client)
+{
+    struct tcd_link *at;
+    struct tcw_error error;
+
+    TCD_EACH (at, &client->memories) {
+        struct tcd_memory *memory = TCD_ENTRY(at, struct tcd_memory, link);
+        if (memory->fd >= 0 && memory->incarnation != client->device->incarnation && send_memory(memory, NULL, NULL, &error))
+            tcd_client_log(client, TCD_WARNING, "memory %llu is unknown to the executor: %s", (unsigned long long)memory->handle,
+                           error.text);
+    }
+}
+
+/* ---- handlers ---- */
+
+static void on_allocated(void *arg, const struct tcd_ex_message *answer, int fd)
+{
+    struct call *call = arg;
+    struct tcd_memory *memory = tcd_handle_get(&call->daemon->memories, call->memory);
+    struct tcw_error error;
+
+    if (!memory) {
+        if (fd >= 0)
+            close(fd);
+    } else if (answer->code || fd < 0) {
+        if (fd >= 0)
+            close(fd);
+        tcd_error_set(&error, answer->code ? answer->code : TCW_EINTERNAL, "%llu bytes on device %u: %.200s",
+                      (unsigned long long)memory->bytes, memory->client->device->number, answer->text);
+        memory_refuse(memory, call->sequence, &error);
+    } else {
+        memory->fd = fd;
+        introduce(memory, call->sequence);
+    }
+    free(call);
+}
+
+void tcd_memory_alloc(struct tcd_client *client, uint32_t sequence, const struct tcw_mem_alloc *alloc)
+{
+    struct tcw_error error;
+    struct tcd_memory *memory = memory_create(client, alloc->bytes, false, &error);
+    struct tcd_ex_message message = {.opcode = TCD_EX_ALLOC, .client = client->id};
+    struct call *call;
+
+    if (!memory) {
+        tcd_client_refuse(client, sequence, &error);
+        return;
+    }
+    message.value = memory->bytes;
+    call = call_new(memory, sequence);
+    if (!call)
+        tcd_error_set(&error, TCW_ENOMEM, "no memory for a request");
+    if (call && !tcd_device_request(client->device, &message, NULL, 0, on_allocated, call, &error))
+        return;
+    free(call);
+    memory_refuse(memory, sequence, &error);
+}
+
+void tcd_memory_register(struct tcd_client *client, uint32_t sequence, const struct tcw_mem_register *message, int *fd)
+{
+    struct tcw_error error;
+    struct tcd_memory *memory;
+    const char *why = "";
+
+    if (tcw_memfd_check(*fd, message->bytes, &why)) {
+        tcd_client_refuse_text(client, sequence, TCW_EINVAL, "memory of %llu bytes: %s", (unsigned long long)message->bytes, why);
+        return;
+    }
+    memory = memory_create(client, message->bytes, true, &error);
+    if (!memory) {
+        tcd_client_refuse(client, sequence, &error);
+        return;
+    }
+    /* Only whole pages are charged; what is mapped must not reach beyond the file. */
+    memory->bytes = message->bytes;
+    memory->fd = *fd;
+    *fd = -1;
+    introduce(memory, sequence);
+}
+
+static void on_freed(void *arg, const struct tcd_ex_message *answer, int fd)
+{
+    struct call *call = arg;
+    struct tcd_client *client = tcd_handle_get(&call->daemon->clients, call->client);
+
+    (void)answer;
+    if (fd >= 0)
+        close(fd);
+    if (!call->registered)
+        call->device->memory_bytes -= call->charged;
+    if (client) {
+        give_back(client, call->charged, call->registered);
+        tcd_client_ok(client, call->sequence, 0);
+    }
+    free(call);
+}
+
+void tcd_memory_free(struct tcd_client *client, uint32_t sequence, const struct tcw_mem_free *message)
+{
+    struct tcd_memory *memory = tcd_handle_get(&client->daemon->memories, message->handle);
+    struct tcd_ex_message drop = {.opcode = TCD_EX_MEM_DROP, .client = client->id, .handle = message->handle};
+    struct tcw_error error;
+    struct call *call;
+
+    if (!memory || memory->client != client || !memory->known) {
+        tcd_client_refuse_text(client, sequence, TCW_ENOENT, "this client has no memory %llu", (unsigned long long)message->handle);
+        return;
+    }
+    call = call_new(memory, sequence);
+    if (!call) {
+        tcd_client_refuse_text(client, sequence, TCW_ENOMEM, "no memory for a request");
+        return;
+    }
+    if (tcd_device_request(client->device, &drop, NULL, 0, on_freed, call, &error)) {
+        free(call);
+        tcd_client_refuse(client, sequence, &error);
+        return;
+    }
+    memory_drop(memory);
+}
+
+void tcd_memories_end(struct tcd_client *client)
+{
+    struct tcd_ex_message message = {.opcode = TCD_EX_CLIENT_GONE, .client = client->id};
+
+    if (client->device)
+        tcd_device_tell(client->device, &message);
+    while (!tcd_list_empty(&client->memories)) {
+        struct tcd_memory *memory = TCD_ENTRY(client->memories.next, struct tcd_memory, link);
+        if (!memory->registered)
+            client->device->memory_bytes -= memory->charged;
+        memory_drop(memory);
+    }
+}

@@ -1,0 +1,108 @@
+#include "observe.h"
+
+#include <stdlib.h>
+
+struct tcd_page_seen {
+    struct tcd_observed now;
+    uint64_t op_count[TCW_MEMBER_MAX_OPS];
+    uint32_t latency[TCW_MEMBER_MAX_OPS][TCW_SIZE_CLASSES][TCW_LATENCY_BUCKETS];
+};
+
+static uint64_t load64(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static uint32_t load32(const _Atomic uint32_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+/* Differences since the last look; a client that writes nonsense here makes the tables wrong, nothing else. */
+static void add_latency(const struct tcw_member_page *map, struct tcd_page_seen *seen, unsigned op, unsigned lane,
+                        struct tcd_totals *totals)
+{
+    unsigned size_class, bucket;
+
+    for (size_class = 0; size_class < TCW_SIZE_CLASSES; size_class++) {
+        for (bucket = 0; bucket < TCW_LATENCY_BUCKETS; bucket++) {
+            uint32_t value = load32(&map->latency[op][size_class][bucket]);
+            uint32_t more = value - seen->latency[op][size_class][bucket];
+
+            if (!more)
+                continue;
+            seen->latency[op][size_class][bucket] = value;
+            totals->latency[op][lane - 1][size_class][bucket] += more;
+            totals->changed[op][lane - 1][size_class] = true;
+        }
+    }
+}
+
+bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *totals, bool *moved)
+{
+    const struct tcw_member_page *map = page->map;
+    struct tcd_observed now = {0};
+    struct tcd_page_seen *seen;
+    unsigned op;
+
+    *moved = false;
+    if (!map)
+        return false;
+    if (!page->seen)
+        page->seen = calloc(1, sizeof(*page->seen));
+    seen = page->seen;
+    if (!seen)
+        return false;
+    now.finished = atomic_load_explicit(&map->runs_finished, memory_order_acquire);
+    now.started = atomic_load_explicit(&map->runs_started, memory_order_acquire);
+    now.hash = load64(&map->plan_hash);
+    now.state = load32(&map->state);
+    now.since_ns = load64(&map->state_since_ns);
+    now.missing = load64(&map->missing_ranks);
+    now.records = load64(&map->record_head);
+    if (now.started == seen->now.started && now.finished == seen->now.finished && now.hash == seen->now.hash)
+        now.still = seen->now.still + 1;
+    else
+        *moved = true;
+    if (now.state == TCW_MEMBER_RUNNING || now.state == TCW_MEMBER_WAITING)
+        *moved = true;
+    for (op = 0; op < TCW_MEMBER_MAX_OPS; op++) {
+        uint64_t count = load64(&map->op_count[op]);
+
+        now.bytes += load64(&map->op_bytes[op]);
+        now.errors += load64(&map->op_errors[op]);
+        now.busy_ns += load64(&map->op_ns[op]);
+        if (count != seen->op_count[op])
+            add_latency(map, seen, op, lane, totals);
+        seen->op_count[op] = count;
+    }
+    seen->now = now;
+    return true;
+}
+
+const struct tcd_observed *tcd_page_observed(const struct tcd_page *page)
+{
+    return page->seen ? &page->seen->now : NULL;
+}
+
+bool tcd_page_record(const struct tcd_page *page, uint64_t index, struct tcw_stats_record *row)
+{
+    const struct tcw_record *record = &page->map->records[index % TCW_RECORDS];
+
+    if (atomic_load_explicit(&record->sequence, memory_order_acquire) != index + 1)
+        return false;
+    *row = (struct tcw_stats_record){.lane = record->lane,
+                                     .step = record->step,
+                                     .plan_id = record->plan_id,
+                                     .op = record->op,
+                                     .strategy = record->strategy,
+                                     .dtype = record->dtype_fusion & 0xffff,
+                                     .fusion = record->dtype_fusion >> 16,
+                                     .bytes = record->bytes,
+                                     .submit_ns = record->submit_ns,
+                                     .start_ns = record->start_ns,
+                                     .end_ns = record->end_ns,
+                                     .result = record->result < 0 ? (uint64_t) - (int64_t)record->result : 0};
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&record->sequence, memory_order_relaxed) == index + 1;
+}

@@ -1,0 +1,34 @@
+/*
+ * Looking into a member page: copies what its runner has written, adds up what is new since the last look, bounds what it displays.
+ * Control process, loop thread. The totals belong to the watch.
+ */
+#ifndef TCD_CONTROL_OBSERVE_H
+#define TCD_CONTROL_OBSERVE_H
+
+#include "page.h"
+
+#include <tcw/stats.h>
+
+/* Counters of all runs of the node, per operation, lane and size class; they outlive the members. */
+struct tcd_totals {
+    uint64_t latency[TCW_MEMBER_MAX_OPS][2][TCW_SIZE_CLASSES][TCW_LATENCY_BUCKETS];
+    bool changed[TCW_MEMBER_MAX_OPS][2][TCW_SIZE_CLASSES];
+};
+
+/* What a page said at the last look. */
+struct tcd_observed {
+    uint64_t started, finished, hash, state, since_ns, missing;
+    uint64_t bytes, errors, busy_ns; /* over all operations */
+    uint64_t records;                /* ever begun */
+    unsigned still;                  /* looks in a row without any change of started, finished and hash */
+};
+
+/* Looks. False if the page is not there or memory is short; *moved: something has changed or a run is under way. */
+bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *totals, bool *moved);
+/* The last look, NULL before the first. */
+const struct tcd_observed *tcd_page_observed(const struct tcd_page *page);
+
+/* Copies record `index` (0 is the first ever) if it is whole and still there. */
+bool tcd_page_record(const struct tcd_page *page, uint64_t index, struct tcw_stats_record *row);
+
+#endif

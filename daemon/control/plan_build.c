@@ -1,0 +1,330 @@
+#include "plan_build.h"
+
+#include "attachment.h"
+#include "daemon.h"
+#include "group.h"
+#include "text.h"
+#include "workspace.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* A request to an executor for a plan that may be gone when the answer comes. */
+struct call {
+    struct tcd_daemon *daemon;
+    uint64_t plan;
+    uint32_t rank;
+};
+
+static void *call_new(void *arg, uint32_t rank)
+{
+    const struct tcd_plan *plan = arg;
+    struct call *call = calloc(1, sizeof(*call));
+
+    if (call)
+        *call = (struct call){plan->instance->daemon, plan->handle, rank};
+    return call;
+}
+
+/* The plan a call was made for, if it still waits for the answer. Frees the call. */
+static struct tcd_plan *call_end(struct call *call, uint32_t *rank)
+{
+    struct tcd_plan *plan = tcd_handle_get(&call->daemon->plans, call->plan);
+
+    *rank = call->rank;
+    free(call);
+    return plan && plan->state == TCD_PLAN_BUILDING ? plan : NULL;
+}
+
+static void fail(struct tcd_plan *plan, const struct tcw_error *error)
+{
+    struct tcd_instance *instance = plan->instance;
+
+    tcd_plan_fail(plan, error);
+    tcd_plan_build_next(instance);
+}
+
+static void fail_rank(struct tcd_plan *plan, uint32_t rank, int code, const char *text)
+{
+    struct tcw_error error;
+    char who[64];
+
+    tcd_error_set(&error, code, "%s, device %u: %.180s", tcd_member_text(&plan->instance->members[rank], who, sizeof(who)),
+                  plan->instance->members[rank].device->number, text);
+    error.rank = rank;
+    fail(plan, &error);
+}
+
+/* ---- the answer ---- */
+
+static void answer(struct tcd_plan *plan, struct tcd_member *member)
+{
+    const struct tcd_workspace *workspace = plan->workspace;
+    struct tcw_plan_ready ready = {.plan = plan->handle,
+                                   .plan_id = (uint32_t)plan->number,
+                                   .workspace_generation = workspace->generation,
+                                   .workspace_bytes = workspace->bytes,
+                                   .decision = plan->choice.decision};
+    int fds[TCW_MAX_FDS];
+    unsigned count = 0;
+
+    if (workspace->lane == TCW_LANE_DIRECT && tcd_workspace_has_fds(workspace)) {
+        for (; count < plan->instance->size; count++)
+            fds[count] = workspace->fds[count];
+        ready.workspace_fds = count;
+    }
+    if (workspace->lane == TCW_LANE_SERVED && !member->attachment->given) {
+        tcd_attachment_fds(member->attachment, fds + count);
+        count += 3;
+        ready.ring_bytes = member->attachment->ring_bytes;
+    }
+    tcw_text_set(ready.reason, sizeof(ready.reason), plan->choice.reason);
+    tcd_client_send(member->client, TCW_MSG_PLAN_READY, plan->sequences[member->rank], &ready, fds, count);
+    if (ready.ring_bytes)
+        tcd_attachment_given(member->attachment);
+}
+
+static void finish(struct tcd_plan *plan)
+{
+    struct tcd_instance *instance = plan->instance;
+    uint32_t i;
+
+    tcd_alarm_stop(&plan->patience);
+    plan->state = TCD_PLAN_READY;
+    plan->holders = plan->waiting;
+    plan->waiting = 0;
+    for (i = 0; i < instance->size; i++)
+        answer(plan, &instance->members[i]);
+    tcd_workspace_close_fds(plan->workspace);
+    tcd_log(TCD_DEBUG, "group '%s' epoch %llu: plan %llu (%s), %s", instance->group->name, (unsigned long long)instance->epoch,
+            (unsigned long long)plan->number, tcw_op_name(plan->desc.op), plan->choice.reason);
+    instance->building = NULL;
+    tcd_plan_build_next(instance);
+}
+
+/* ---- the served lane ---- */
+
+static void on_served(void *arg, const struct tcd_ex_message *reply, int fd)
+{
+    uint32_t rank;
+    struct tcd_plan *plan = call_end(arg, &rank);
+
+    if (fd >= 0)
+        close(fd);
+    if (!plan)
+        return;
+    if (reply->code)
+        fail_rank(plan, rank, reply->code, reply->text);
+    else if (!--plan->outstanding)
+        finish(plan);
+}
+
+static int send_workspace(struct tcd_plan *plan, struct tcd_member *member, struct tcw_error *error)
+{
+    const struct tcd_workspace *workspace = plan->workspace;
+    struct tcd_ex_message message = {.opcode = TCD_EX_WORKSPACE,
+                                     .attachment = member->attachment->id,
+                                     .client = member->client->id,
+                                     .rank = member->rank,
+                                     .nranks = plan->instance->size,
+                                     .workspace_generation = workspace->generation,
+                                     .workspace_bytes = workspace->bytes};
+    struct call *call = call_new(plan, member->rank);
+
+    if (!call)
+        return tcd_error_set(error, TCW_ENOMEM, "no memory for a request");
+    if (tcd_device_request(member->device, &message, workspace->fds, plan->instance->size, on_served, call, error)) {
+        free(call);
+        return error->code;
+    }
+    plan->outstanding++;
+    member->attachment->workspace_generation = workspace->generation;
+    return 0;
+}
+
+static int send_plan(struct tcd_plan *plan, struct tcd_member *member, struct tcw_error *error)
+{
+    struct tcd_ex_message message = {.opcode = TCD_EX_PLAN,
+                                     .attachment = member->attachment->id,
+                                     .client = member->client->id,
+                                     .handle = plan->handle,
+                                     .rank = member->rank,
+                                     .nranks = plan->instance->size,
+                                     .plan_id = (uint32_t)plan->number,
+                                     .workspace_generation = plan->workspace->generation,
+                                     .workspace_bytes = plan->workspace->bytes,
+                                     .decision = plan->choice.decision,
+                                     .desc = plan->desc};
+    struct call *call = call_new(plan, member->rank);
+
+    if (!call)
+        return tcd_error_set(error, TCW_ENOMEM, "no memory for a request");
+    if (tcd_device_request(member->device, &message, NULL, 0, on_served, call, error)) {
+        free(call);
+        return error->code;
+    }
+    plan->outstanding++;
+    return 0;
+}
+
+static int attach(struct tcd_plan *plan, struct tcd_member *member, struct tcw_error *error)
+{
+    struct call *call;
+
+    if (member->attachment)
+        return 0;
+    call = call_new(plan, member->rank);
+    if (!call)
+        return tcd_error_set(error, TCW_ENOMEM, "no memory for a request");
+    if (tcd_attachment_create(member, on_served, call, error)) {
+        free(call);
+        return error->code;
+    }
+    plan->outstanding++;
+    return 0;
+}
+
+static void serve(struct tcd_plan *plan)
+{
+    struct tcd_instance *instance = plan->instance;
+    struct tcw_error error;
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++) {
+        struct tcd_member *member = &instance->members[i];
+
+        if (attach(plan, member, &error) ||
+            (member->attachment->workspace_generation != plan->workspace->generation && send_workspace(plan, member, &error)) ||
+            send_plan(plan, member, &error)) {
+            struct tcw_error why = error;
+            fail_rank(plan, i, why.code, why.text);
+            return;
+        }
+    }
+}
+
+/* ---- workspaces ---- */
+
+static void go_on(struct tcd_plan *plan)
+{
+    if (plan->workspace->lane == TCW_LANE_SERVED)
+        serve(plan);
+    else
+        finish(plan);
+}
+
+static void on_allocated(void *arg, const struct tcd_ex_message *reply, int fd)
+{
+    uint32_t rank;
+    struct tcd_plan *plan = call_end(arg, &rank);
+
+    if (plan && !reply->code && fd >= 0) {
+        if (tcd_workspace_arrived(plan->workspace, rank, fd))
+            go_on(plan);
+        return;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (plan)
+        fail_rank(plan, rank, reply->code ? reply->code : TCW_EINTERNAL, reply->text);
+}
+
+static void start(struct tcd_plan *plan)
+{
+    struct tcd_instance *instance = plan->instance;
+    struct tcd_choosing choosing;
+    struct tcd_workspace *newest;
+    struct tcw_error error;
+    tcw_lane lane;
+
+    tcd_choosing_set(&choosing, instance->daemon, instance,
+                     instance->group->configured ? tcf_config_group(instance->daemon->config, instance->group->name) : NULL,
+                     instance->size);
+    if (tcd_choose(&plan->desc, &choosing, &plan->choice, &error)) {
+        tcd_plan_fail(plan, &error);
+        return;
+    }
+    lane = plan->choice.decision.lane;
+    newest = instance->newest[lane];
+    if (newest && newest->bytes >= plan->choice.workspace_bytes) {
+        plan->workspace = newest;
+        tcd_workspace_use(newest);
+        go_on(plan);
+        return;
+    }
+    plan->workspace = tcd_workspace_create(instance, lane, plan->choice.workspace_bytes, on_allocated, call_new, plan, &error);
+    if (!plan->workspace) {
+        tcd_plan_fail(plan, &error);
+        return;
+    }
+    tcd_workspace_use(plan->workspace);
+}
+
+void tcd_plan_build_next(struct tcd_instance *instance)
+{
+    while (!instance->building && instance->state == TCD_READY) {
+        struct tcd_plan *next = NULL;
+        struct tcd_link *at;
+
+        TCD_EACH (at, &instance->plans) {
+            next = TCD_ENTRY(at, struct tcd_plan, link);
+            if (next->state == TCD_PLAN_QUEUED)
+                break;
+        }
+        if (at == &instance->plans)
+            return;
+        next->state = TCD_PLAN_BUILDING;
+        instance->building = next;
+        start(next);
+    }
+}
+
+void tcd_plan_build_drop(const struct tcd_plan *plan, const struct tcd_member *member)
+{
+    struct tcd_ex_message message = {.opcode = TCD_EX_PLAN_DROP, .handle = plan->handle};
+
+    if (plan->choice.decision.lane != TCW_LANE_SERVED || !member->attachment || member->attachment->lost)
+        return;
+    message.attachment = member->attachment->id;
+    message.client = member->client->id;
+    tcd_device_tell(member->device, &message);
+}
+
+void tcd_plan_build_undo(struct tcd_plan *plan)
+{
+    uint32_t i;
+
+    if (!plan->workspace)
+        return;
+    if (plan->outstanding)
+        for (i = 0; i < plan->instance->size; i++)
+            if (plan->instance->members[i].client)
+                tcd_plan_build_drop(plan, &plan->instance->members[i]);
+    /* Some may have got this workspace and some not: the next plan makes its own. */
+    if (tcd_workspace_has_fds(plan->workspace))
+        tcd_workspace_retire(plan->workspace);
+    tcd_workspace_drop(plan->workspace);
+    plan->workspace = NULL;
+}
+
+void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcd_instance *instance,
+                      const struct tcf_group *wanted, uint32_t nranks)
+{
+    uint32_t i;
+
+    *choosing = (struct tcd_choosing){.nranks = nranks,
+                                      .direct_ranks = instance ? 0 : UINT64_MAX,
+                                      .served_ranks = instance ? 0 : UINT64_MAX,
+                                      .lane = wanted ? (uint32_t)wanted->lane : TCW_LANE_AUTO,
+                                      .strategy = wanted ? (uint32_t)wanted->strategy : TCW_STRATEGY_AUTO,
+                                      .oneshot_bytes = daemon->config->options.served_oneshot_bytes,
+                                      .max_workspace_bytes = daemon->config->options.max_workspace_bytes};
+    for (i = 0; instance && i < instance->size; i++) {
+        const struct tcd_client *client = instance->members[i].client;
+
+        if (client && (client->features & TCW_FEATURE_DIRECT))
+            choosing->direct_ranks |= 1ull << i;
+        if (client && (client->features & TCW_FEATURE_SERVED))
+            choosing->served_ranks |= 1ull << i;
+    }
+}

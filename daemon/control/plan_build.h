@@ -1,0 +1,21 @@
+/*
+ * Making an agreed plan runnable: choose, get workspaces, tell executors, answer everybody. One plan of an instance at a time, in order,
+ * because later ones may need the workspace that an earlier one makes. Control process, loop thread; owns nothing.
+ */
+#ifndef TCD_CONTROL_PLAN_BUILD_H
+#define TCD_CONTROL_PLAN_BUILD_H
+
+#include "plan.h"
+
+/* Starts the next QUEUED plan unless one is BUILDING. */
+void tcd_plan_build_next(struct tcd_instance *instance);
+/* The plan has failed: lets go of what was made for it. */
+void tcd_plan_build_undo(struct tcd_plan *plan);
+/* A rank has released the plan: its executor forgets it. */
+void tcd_plan_build_drop(const struct tcd_plan *plan, const struct tcd_member *member);
+
+/* What the chooser needs to know; without an instance every client counts as able to do everything. `wanted` may be NULL. */
+void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcd_instance *instance,
+                      const struct tcf_group *wanted, uint32_t nranks);
+
+#endif

@@ -1,0 +1,200 @@
+#include "reload.h"
+
+#include "attachment.h"
+#include "daemon.h"
+#include "group.h"
+#include "notify.h"
+#include "page.h"
+#include "text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct reloading {
+    struct tcd_daemon *daemon;
+    struct tcd_reload_report *report;
+    bool topology_differs;
+};
+
+static bool group_in_use(void *arg, const char *name)
+{
+    struct reloading *reloading = arg;
+    struct tcd_group *group = tcd_group_find(reloading->daemon, name);
+
+    return group && !tcd_list_empty(&group->instances);
+}
+
+static void on_difference(void *arg, const char *pointer, const char *from, const char *to, bool applicable)
+{
+    struct reloading *reloading = arg;
+    struct tcd_reload_report *report = reloading->report;
+    struct tcd_reload_change *change;
+
+    if (!strncmp(pointer, "/nodes", strlen("/nodes")))
+        reloading->topology_differs = true;
+    if (!strncmp(pointer, "/groups", strlen("/groups")) && reloading->topology_differs)
+        applicable = false;
+    if (applicable)
+        tcd_log(TCD_NOTICE, "reload: %s: %s -> %s", pointer, from, to);
+    else
+        tcd_log(TCD_WARNING, "reload: %s: stays %s, not %s: it cannot change while %s", pointer, from, to,
+                strncmp(pointer, "/groups", strlen("/groups")) ? "the daemon runs"
+                : reloading->topology_differs                  ? "the nodes it is written for are not in effect"
+                                                               : "the group has members");
+    if (report->count == report->capacity) {
+        uint32_t capacity = report->capacity ? report->capacity * 2 : 16;
+        void *grown = realloc(report->changes, capacity * sizeof(*report->changes));
+        if (!grown)
+            return;
+        report->changes = grown;
+        report->capacity = capacity;
+    }
+    change = &report->changes[report->count++];
+    change->applied = applicable;
+    tcw_text_set(change->pointer, sizeof(change->pointer), pointer);
+    tcw_text_set(change->from, sizeof(change->from), from);
+    tcw_text_set(change->to, sizeof(change->to), to);
+}
+
+static void keep_options(struct tcf_options *next, const struct tcf_options *now)
+{
+#define KEEP(member, reload)                                                                                                               \
+    if (!(reload))                                                                                                                         \
+        memcpy(&next->member, &now->member, sizeof(next->member));
+#define TCF_U64(member, path, min, max, def, unit, reload, help)    KEEP(member, reload)
+#define TCF_POWER(member, path, min, max, def, unit, reload, help)  KEEP(member, reload)
+#define TCF_MODE(member, path, def, reload, help)                   KEEP(member, reload)
+#define TCF_BOOL(member, path, def, reload, help)                   KEEP(member, reload)
+#define TCF_STRING(member, path, bytes, def, reload, help)          KEEP(member, reload)
+#define TCF_CHOICE(member, path, bytes, choices, def, reload, help) KEEP(member, reload)
+#include <tcf/options.def>
+#undef TCF_U64
+#undef TCF_POWER
+#undef TCF_MODE
+#undef TCF_BOOL
+#undef TCF_STRING
+#undef TCF_CHOICE
+#undef KEEP
+}
+
+static void keep_topology(struct tcf_config *next, const struct tcf_config *now)
+{
+    next->local_node = now->local_node;
+    next->node_count = now->node_count;
+    memcpy(next->nodes, now->nodes, sizeof(next->nodes));
+}
+
+static struct tcf_group *find(const struct tcf_config *config, const char *name)
+{
+    uint32_t i;
+
+    for (i = 0; i < config->group_count; i++)
+        if (!strcmp(config->groups[i].name, name))
+            return &config->groups[i];
+    return NULL;
+}
+
+/* Groups with members keep their definition, also when the new file does not name them. With other nodes, all groups do. */
+static int keep_groups(struct reloading *reloading, struct tcf_config *next, const struct tcf_config *now)
+{
+    struct tcf_group *groups = calloc(now->group_count + next->group_count + 1, sizeof(*groups));
+    uint32_t i, count = 0;
+
+    if (!groups)
+        return TCW_ENOMEM;
+    for (i = 0; i < now->group_count; i++)
+        if (reloading->topology_differs || group_in_use(reloading, now->groups[i].name))
+            groups[count++] = now->groups[i];
+    for (i = 0; i < next->group_count && !reloading->topology_differs; i++)
+        if (!find(now, next->groups[i].name) || !group_in_use(reloading, next->groups[i].name))
+            groups[count++] = next->groups[i];
+    free(next->groups);
+    next->groups = groups;
+    next->group_count = count;
+    return 0;
+}
+
+/* Deadlines may change at any time: the waits read them from the pages. */
+static void set_deadlines(struct tcd_daemon *daemon)
+{
+    uint32_t i, rank;
+
+    for (i = 0; i < daemon->instances.capacity; i++) {
+        struct tcd_instance *instance = tcd_handle_at(&daemon->instances, i);
+
+        if (!instance)
+            continue;
+        instance->deadline_ns = tcd_group_deadline_ns(instance->group);
+        for (rank = 0; rank < instance->size; rank++) {
+            struct tcd_member *member = &instance->members[rank];
+            if (member->page.map)
+                atomic_store_explicit(&member->page.map->deadline_ns, instance->deadline_ns, memory_order_relaxed);
+            if (member->attachment)
+                atomic_store_explicit(&member->attachment->page.map->deadline_ns, instance->deadline_ns, memory_order_relaxed);
+        }
+    }
+}
+
+static void apply(struct tcd_daemon *daemon, struct tcf_config *next)
+{
+    struct tcf_config *before = daemon->config;
+    tcd_level level;
+
+    daemon->config = next;
+    if (strcmp(next->options.log_level, before->options.log_level) && tcd_level_parse(next->options.log_level, &level))
+        tcd_log_set_level(level);
+    if (tcd_groups_configure(daemon))
+        tcd_daemon_problem(daemon, "reload: no memory for all groups of the configuration");
+    set_deadlines(daemon);
+    tcd_devices_configure(daemon);
+    tcf_config_free(before);
+}
+
+static int load(struct reloading *reloading)
+{
+    struct tcd_daemon *daemon = reloading->daemon;
+    struct tcd_reload_report *report = reloading->report;
+    struct tcf_config *next = tcf_config_load(daemon->config_path, &report->issues);
+    unsigned refused;
+    uint32_t i;
+
+    if (!next) {
+        for (i = 0; i < report->issues.count; i++)
+            tcd_log(TCD_ERR, "reload: %s: %s: %s", report->issues.items[i].file, report->issues.items[i].pointer,
+                    report->issues.items[i].text);
+        return TCW_EINVAL;
+    }
+    refused = tcf_config_diff(daemon->config, next, group_in_use, on_difference, reloading);
+    keep_options(&next->options, &daemon->config->options);
+    keep_topology(next, daemon->config);
+    if (keep_groups(reloading, next, daemon->config)) {
+        tcf_config_free(next);
+        return TCW_ENOMEM;
+    }
+    apply(daemon, next);
+    tcd_log(TCD_NOTICE, "reload: %s read, %u differences, %u of them refused", daemon->config_path, report->count, refused);
+    return 0;
+}
+
+void tcd_reload(struct tcd_daemon *daemon, struct tcd_reload_report *report)
+{
+    struct reloading reloading = {.daemon = daemon, .report = report};
+
+    *report = (struct tcd_reload_report){.code = 0};
+    tcd_notify_reloading();
+    report->code = load(&reloading);
+    if (report->code) {
+        daemon->counters.reload_failures++;
+        tcd_daemon_problem(daemon, "reload: %s is not valid, nothing has changed", daemon->config_path);
+    } else {
+        daemon->counters.reloads++;
+    }
+    tcd_notify_ready();
+}
+
+void tcd_reload_report_free(struct tcd_reload_report *report)
+{
+    tcf_issues_free(&report->issues);
+    free(report->changes);
+    report->changes = NULL;
+}
