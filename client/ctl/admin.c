@@ -207,12 +207,31 @@ static const char *reason_of(const struct tcc_answer *answer)
     return *answer->text ? answer->text : tcw_error_text(answer->code);
 }
 
+/* A refused configuration says everything that is wrong with it, like trtcolld --check-config. */
+static void print_issues(const struct tcc_session *session, const cJSON *issues)
+{
+    for (const cJSON *issue = cJSON_IsArray(issues) ? issues->child : NULL; issue; issue = issue->next) {
+        static const char *const names[] = {"file", "pointer", "text"};
+
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            const cJSON *part = cJSON_GetObjectItemCaseSensitive(issue, names[i]);
+            char text[600];
+
+            snprintf(text, sizeof text, "%s", cJSON_IsString(part) ? part->valuestring : "");
+            tcc_text_clean(text, !session->out.utf8);
+            fprintf(stderr, "%s%s", i ? ": " : "", text);
+        }
+        fputc('\n', stderr);
+    }
+}
+
 tcc_exit tcc_answer_check(struct tcc_session *session, const struct tcc_answer *answer)
 {
     const char *name = tcw_error_name(answer->code);
 
     if (!answer->code)
         return TCC_EXIT_OK;
+    print_issues(session, cJSON_GetObjectItemCaseSensitive(answer->json, "issues"));
     return tcc_fail(session, TCC_EXIT_FAILURE, "%s: %s (%s)", session->command->name, reason_of(answer), name ? name : "unknown error");
 }
 

@@ -9,31 +9,35 @@
 
 #include <string.h>
 
-/* What the daemon said, or `otherwise` if it said nothing. */
-static void show(struct tcc_session *session, const struct tcc_answer *answer, const char *otherwise)
+/* What a command prints when the daemon has done it. */
+typedef void (*tell_function)(const struct tcc_session *session, const cJSON *answer);
+
+/* Text or number of a member of the answer, "-" without one. */
+static struct tcc_text member_text(const cJSON *answer, const char *name)
 {
-    if (session->json)
-        tcc_answer_json(session, answer);
-    else if (answer->json && (cJSON_IsObject(answer->json) || cJSON_IsArray(answer->json)) && answer->json->child)
-        tcc_render(answer->json, &session->out, 0);
-    else if (!answer->json && *answer->text)
-        fprintf(session->out.file, "%s%s", answer->text, answer->text[strlen(answer->text) - 1] == '\n' ? "" : "\n");
-    else
-        fprintf(session->out.file, "%s\n", otherwise);
+    const cJSON *member = cJSON_GetObjectItemCaseSensitive(answer, name);
+    struct tcc_text text = {"-"};
+
+    if (cJSON_IsNumber(member))
+        snprintf(text.s, sizeof text.s, "%.15g", member->valuedouble);
+    else if (cJSON_IsString(member))
+        snprintf(text.s, sizeof text.s, "%s", member->valuestring);
+    tcc_text_clean(text.s, true);
+    return text;
 }
 
-static tcc_exit order(struct tcc_session *session, const struct tcw_admin *question, const char *otherwise)
+static tcc_exit order(struct tcc_session *session, const struct tcw_admin *question, tell_function tell_answer)
 {
     struct tcc_answer answer;
     tcc_exit code = tcc_admin_ask(session, question, &answer);
 
     if (code)
         return code;
-    if (!answer.json)
-        tcc_text_clean_lines(answer.text, !session->out.utf8);
     code = tcc_answer_check(session, &answer);
-    if (!code)
-        show(session, &answer, otherwise);
+    if (!code && session->json)
+        tcc_answer_json(session, &answer);
+    else if (!code)
+        tell_answer(session, answer.json);
     tcc_answer_free(&answer);
     return code;
 }
@@ -52,7 +56,7 @@ static tcc_exit config_run(struct tcc_session *session)
     } else if (!code && answer.json) {
         tcc_json_print(answer.json, session->out.file);
     } else if (!code) {
-        show(session, &answer, "");
+        fprintf(session->out.file, "%s\n", answer.text);
     }
     tcc_answer_free(&answer);
     return code;
@@ -87,6 +91,11 @@ static tcc_exit wait_for_clients(struct tcc_session *session, double seconds)
     }
 }
 
+static void tell_drain(const struct tcc_session *session, const cJSON *answer)
+{
+    fprintf(session->out.file, "draining: no new clients are let in; %s attached\n", member_text(answer, "clients").s);
+}
+
 static tcc_exit drain_run(struct tcc_session *session)
 {
     const char *wait = tcc_option(session, "wait");
@@ -95,18 +104,52 @@ static tcc_exit drain_run(struct tcc_session *session)
 
     if (wait && !tcc_parse_seconds(wait, &seconds))
         return tcc_misuse(session, "--wait: found \"%s\", allowed: seconds above 0, at most 86400", wait);
-    code = order(session, &(struct tcw_admin){.command = TCW_ADMIN_DRAIN}, "draining: no new clients are let in");
+    code = order(session, &(struct tcw_admin){.command = TCW_ADMIN_DRAIN}, tell_drain);
     return code || !wait ? code : wait_for_clients(session, seconds);
+}
+
+static void tell_undrain(const struct tcc_session *session, const cJSON *answer)
+{
+    fprintf(session->out.file, "new clients are let in again; %s attached\n", member_text(answer, "clients").s);
 }
 
 static tcc_exit undrain_run(struct tcc_session *session)
 {
-    return order(session, &(struct tcw_admin){.command = TCW_ADMIN_UNDRAIN}, "new clients are let in again");
+    return order(session, &(struct tcw_admin){.command = TCW_ADMIN_UNDRAIN}, tell_undrain);
+}
+
+static void print_changes(const struct tcc_session *session, const char *title, tcc_style style, const cJSON *changes)
+{
+    if (!cJSON_IsArray(changes) || !changes->child)
+        return;
+    tcc_print(&session->out, style, "\n%s\n", title);
+    tcc_render(changes, &session->out, 2);
+}
+
+static void tell_reload(const struct tcc_session *session, const cJSON *answer)
+{
+    const cJSON *applied = cJSON_GetObjectItemCaseSensitive(answer, "applied");
+    const cJSON *refused = cJSON_GetObjectItemCaseSensitive(answer, "refused");
+    int changes = cJSON_GetArraySize(applied), refusals = cJSON_GetArraySize(refused);
+
+    if (!changes && !refusals)
+        fputs("the configuration was read again; nothing differs\n", session->out.file);
+    else
+        fprintf(session->out.file, "the configuration was read again: %d change%s applied, %d refused\n", changes, changes == 1 ? "" : "s",
+                refusals);
+    print_changes(session, "applied", TCC_BOLD, applied);
+    print_changes(session, "refused, because they cannot change while the daemon runs or the group has members", TCC_WARN, refused);
 }
 
 static tcc_exit reload_run(struct tcc_session *session)
 {
-    return order(session, &(struct tcw_admin){.command = TCW_ADMIN_RELOAD}, "the configuration was read again");
+    return order(session, &(struct tcw_admin){.command = TCW_ADMIN_RELOAD}, tell_reload);
+}
+
+static void tell_kick(const struct tcc_session *session, const cJSON *answer)
+{
+    fprintf(session->out.file, "client %s (%s, pid %s) is out\n", member_text(answer, "client").s, member_text(answer, "name").s,
+            member_text(answer, "pid").s);
 }
 
 static tcc_exit kick_run(struct tcc_session *session)
@@ -115,7 +158,12 @@ static tcc_exit kick_run(struct tcc_session *session)
 
     if (!tcc_parse_u64(session->arguments[0], &question.value))
         return tcc_misuse(session, "kick: \"%s\" is no client id (trtcollctl clients lists them)", session->arguments[0]);
-    return order(session, &question, "the client's connection is closed");
+    return order(session, &question, tell_kick);
+}
+
+static void tell_log_level(const struct tcc_session *session, const cJSON *answer)
+{
+    fprintf(session->out.file, "the log level is %s now\n", member_text(answer, "log_level").s);
 }
 
 static tcc_exit log_level_run(struct tcc_session *session)
@@ -129,7 +177,7 @@ static tcc_exit log_level_run(struct tcc_session *session)
     }
     if (!question.value)
         return tcc_misuse(session, "log-level: found \"%s\", allowed: err, warning, notice, info, debug", session->arguments[0]);
-    return order(session, &question, "the log level is changed");
+    return order(session, &question, tell_log_level);
 }
 
 const struct tcc_command tcc_command_config = {

@@ -14,7 +14,7 @@ static const struct tcc_option options[] = {
     {0},
 };
 
-typedef enum rank_state { RANK_UNKNOWN, RANK_ABSENT, RANK_UNDERWAY, RANK_OK, RANK_FAILED } rank_state;
+typedef enum rank_state { RANK_UNKNOWN, RANK_LEFT, RANK_ABSENT, RANK_UNDERWAY, RANK_OK, RANK_FAILED } rank_state;
 
 /* One request of a group on one lane: the records that its ranks left about the same step. Times are CLOCK_MONOTONIC. */
 struct step {
@@ -77,7 +77,9 @@ static rank_state judge(const struct trace *trace, const struct step *step, unsi
 {
     const struct tcw_stats_record *record = step->records[rank];
 
-    if (!record) /* a rank that is further has only been overwritten */
+    if (!record && !tcc_snapshot_member(trace->snapshot, trace->group->group, rank))
+        return RANK_LEFT; /* and its records with it */
+    if (!record)          /* a rank that is further has only been overwritten */
         return trace->newest[rank] < step->number ? RANK_ABSENT : RANK_UNKNOWN;
     if (!record->end_ns)
         return RANK_UNDERWAY;
@@ -207,6 +209,8 @@ static void ranks_cell(struct tcc_table *table, const struct trace *trace, const
     }
     if (step->counts[RANK_UNDERWAY])
         used += (size_t)snprintf(text + used, sizeof text - used, "under way: %s; ", tcc_ranks(ranks_in(trace, step, RANK_UNDERWAY)).s);
+    if (step->counts[RANK_LEFT])
+        used += (size_t)snprintf(text + used, sizeof text - used, "left: %s; ", tcc_ranks(ranks_in(trace, step, RANK_LEFT)).s);
     if (step->counts[RANK_OK] == trace->ranks)
         used += (size_t)snprintf(text + used, sizeof text - used, "all ok; ");
     else if (step->counts[RANK_OK])
@@ -288,6 +292,9 @@ static void add_rank(struct tcc_table *table, const struct trace *trace, const s
     case RANK_OK:
         tcc_table_cell(table, slow ? TCC_WARN : TCC_PLAIN, "%s", slow ? "ok, * last" : "ok");
         break;
+    case RANK_LEFT:
+        tcc_table_cell(table, TCC_DIM, "left");
+        break;
     case RANK_UNKNOWN:
         tcc_table_cell(table, TCC_DIM, "overwritten");
         break;
@@ -322,7 +329,7 @@ static void print_trace(struct tcc_session *session, const struct trace *trace, 
 
 static void step_json(cJSON *requests, const struct trace *trace, const struct step *step)
 {
-    static const char *const states[] = {"overwritten", "absent", "under-way", "ok", "failed"};
+    static const char *const states[] = {"overwritten", "left", "absent", "under-way", "ok", "failed"};
     const struct tcw_stats_record *any = step->any;
     cJSON *item = tcc_json_object(requests, NULL), *ranks;
 
@@ -462,7 +469,7 @@ const struct tcc_command tcc_command_dump = {
     .arguments = "[GROUP]",
     .help = "the last requests of every group, or of one",
     .details = "Outliers are marked: ! ranks that did not arrive while others waited, * the rank that ended long after the others.\n"
-               "The recorder lives in memory that outlasts clients and daemon, so this also works after a crash.",
+               "Works while the daemon is stuck and after it has died. Ranks that have left the group took their records along.",
     .options = options,
     .max_arguments = 1,
     .run = run,

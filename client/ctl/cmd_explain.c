@@ -1,7 +1,6 @@
 /* explain: what the daemon would choose for a collective, what it would not, and why. */
 #include "admin.h"
 #include "command.h"
-#include "render.h"
 #include "shape.h"
 #include "snapshot.h"
 #include "text.h"
@@ -83,6 +82,60 @@ static void print_question(struct tcc_session *session, const struct tcw_admin *
     fputs("\n\n", file);
 }
 
+static const cJSON *member(const cJSON *reply, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(reply, name);
+}
+
+static void print_line(struct tcc_session *session, const cJSON *reply, const char *name, tcc_style style)
+{
+    const cJSON *value = member(reply, name);
+    char text[400] = "-";
+
+    if (cJSON_IsString(value))
+        snprintf(text, sizeof text, "%s", value->valuestring);
+    tcc_text_clean(text, !session->out.utf8);
+    fprintf(session->out.file, "  %-9s ", name);
+    tcc_print_wrapped(&session->out, style, 12, 12, text);
+}
+
+/* Which strategy serves which sizes; of interest when there is more than one. */
+static void print_steps(struct tcc_session *session, const cJSON *steps)
+{
+    if (cJSON_GetArraySize(steps) < 2)
+        return;
+    tcc_print(&session->out, TCC_BOLD, "\nby message size\n");
+    for (const cJSON *step = steps->child; step; step = step->next) {
+        const cJSON *most = member(step, "max_bytes"), *strategy = member(step, "strategy");
+        char limit[64] = "larger";
+
+        if (cJSON_IsNumber(most))
+            snprintf(limit, sizeof limit, "up to %s", tcc_bytes((uint64_t)most->valuedouble).s);
+        fprintf(session->out.file, "  %-16s %s\n", limit, cJSON_IsString(strategy) ? strategy->valuestring : "-");
+    }
+}
+
+static void print_answer(struct tcc_session *session, const cJSON *reply)
+{
+    const cJSON *workspace = member(reply, "workspace_bytes"), *rejected = member(reply, "rejected");
+
+    print_line(session, reply, "lane", TCC_GOOD);
+    print_line(session, reply, "strategy", TCC_GOOD);
+    print_line(session, reply, "why", TCC_PLAIN);
+    if (cJSON_IsNumber(workspace))
+        fprintf(session->out.file, "  workspace %s per rank\n", tcc_bytes((uint64_t)workspace->valuedouble).s);
+    print_steps(session, member(reply, "steps"));
+    if (cJSON_GetArraySize(rejected)) {
+        tcc_print(&session->out, TCC_BOLD, "\nnot chosen\n");
+        for (const cJSON *item = rejected->child; item; item = item->next) {
+            const cJSON *what = member(item, "what"), *why = member(item, "why");
+
+            fprintf(session->out.file, "  %-16s ", cJSON_IsString(what) ? what->valuestring : "-");
+            tcc_print_wrapped(&session->out, TCC_PLAIN, 19, 19, cJSON_IsString(why) ? why->valuestring : "-");
+        }
+    }
+}
+
 static tcc_exit answer(struct tcc_session *session, const struct tcw_admin *question, uint32_t ranks)
 {
     struct tcc_answer reply;
@@ -94,11 +147,10 @@ static tcc_exit answer(struct tcc_session *session, const struct tcw_admin *ques
     if (!code && session->json) {
         tcc_answer_json(session, &reply);
     } else if (!code) {
-        print_question(session, question, ranks);
-        if (reply.json)
-            tcc_render(reply.json, &session->out, 0);
-        else
-            fprintf(session->out.file, "%s\n", reply.text);
+        const cJSON *size = member(reply.json, "ranks");
+
+        print_question(session, question, cJSON_IsNumber(size) && size->valuedouble <= TCW_MAX_RANKS ? (uint32_t)size->valuedouble : ranks);
+        print_answer(session, reply.json);
     }
     tcc_answer_free(&reply);
     return code;

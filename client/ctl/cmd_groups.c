@@ -72,17 +72,16 @@ static void state_cell(struct tcc_table *table, const struct tcc_snapshot *snaps
 {
     struct tcc_progress direct = tcc_member_progress(member, TCW_LANE_DIRECT), served = tcc_member_progress(member, TCW_LANE_SERVED);
     const struct tcc_progress *progress = served.state != TCC_ABSENT && served.state > tcc_or_zero(direct.state) ? &served : &direct;
-    const char *name = tcc_member_state_name(progress->state);
+    struct tcc_text age = tcc_ns(tcc_snapshot_age(snapshot, progress->since_ns));
 
     if (!member->client)
         tcc_table_cell(table, TCC_WARN, "absent");
-    else if (progress->state == TCW_MEMBER_WAITING && progress->missing != TCC_ABSENT && progress->missing)
-        tcc_table_cell(table, TCC_WARN, "%s %s for %s", name, tcc_ns(tcc_snapshot_age(snapshot, progress->since_ns)).s,
-                       tcc_ranks(progress->missing).s);
-    else if (progress->state == TCW_MEMBER_WAITING || progress->state == TCW_MEMBER_RUNNING)
-        tcc_table_cell(table, TCC_PLAIN, "%s %s", name, tcc_ns(tcc_snapshot_age(snapshot, progress->since_ns)).s);
+    else if (progress->waits)
+        tcc_table_cell(table, TCC_WARN, "waiting %s for %s", age.s, tcc_ranks(progress->missing).s);
+    else if (progress->state == TCW_MEMBER_RUNNING || progress->state == TCW_MEMBER_WAITING)
+        tcc_table_cell(table, TCC_PLAIN, "running %s", age.s);
     else
-        tcc_table_cell(table, progress->state == TCW_MEMBER_FAILED ? TCC_BAD : TCC_PLAIN, "%s", name);
+        tcc_table_cell(table, progress->state == TCW_MEMBER_FAILED ? TCC_BAD : TCC_PLAIN, "%s", tcc_member_state_name(progress->state));
 }
 
 static void print_members(struct tcc_session *session, const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group)

@@ -349,11 +349,24 @@ const char *tcc_device_kind_name(uint64_t kind)
 
 struct tcc_progress tcc_member_progress(const struct tcw_stats_member *member, tcw_lane lane)
 {
+    struct tcc_progress progress = {member->direct_started,
+                                    member->direct_finished,
+                                    member->direct_hash,
+                                    member->direct_state,
+                                    member->direct_since_ns,
+                                    member->direct_missing,
+                                    false};
+
     if (lane == TCW_LANE_SERVED)
-        return (struct tcc_progress){member->served_started, member->served_finished, member->served_hash,
-                                     member->served_state,   member->served_since_ns, member->served_missing};
-    return (struct tcc_progress){member->direct_started, member->direct_finished, member->direct_hash,
-                                 member->direct_state,   member->direct_since_ns, member->direct_missing};
+        progress = (struct tcc_progress){member->served_started,
+                                         member->served_finished,
+                                         member->served_hash,
+                                         member->served_state,
+                                         member->served_since_ns,
+                                         member->served_missing,
+                                         false};
+    progress.waits = (progress.state == TCW_MEMBER_RUNNING || progress.state == TCW_MEMBER_WAITING) && tcc_or_zero(progress.missing);
+    return progress;
 }
 
 struct tcc_wait tcc_group_wait(const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group, tcw_lane lane)
@@ -367,7 +380,7 @@ struct tcc_wait tcc_group_wait(const struct tcc_snapshot *snapshot, const struct
     for (size_t i = 0; i < count; i++) {
         struct tcc_progress progress = tcc_member_progress(&members[i], lane);
 
-        if (progress.state != TCW_MEMBER_WAITING || progress.missing == TCC_ABSENT || !(progress.missing & everybody))
+        if (!progress.waits || !(progress.missing & everybody))
             continue;
         missing |= progress.missing & everybody;
         if (members[i].rank < 64)

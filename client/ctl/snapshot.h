@@ -61,6 +61,7 @@ const char *tcc_device_kind_name(uint64_t kind);
 /* One lane of a member. */
 struct tcc_progress {
     uint64_t started, finished, hash, state, since_ns, missing;
+    bool waits; /* inside a run, for the ranks of `missing` */
 };
 struct tcc_progress tcc_member_progress(const struct tcw_stats_member *member, tcw_lane lane);
 

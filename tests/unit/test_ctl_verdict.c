@@ -75,7 +75,7 @@ static void put_member(struct fixture *fixture, unsigned index, uint64_t group, 
                                       .pid = 9000 + rank,
                                       .direct_started = started,
                                       .direct_finished = started - (missing != 0),
-                                      .direct_state = missing ? TCW_MEMBER_WAITING : TCW_MEMBER_IDLE,
+                                      .direct_state = missing ? TCW_MEMBER_RUNNING : TCW_MEMBER_IDLE,
                                       .direct_since_ns = tcw_now_ns() - waiting_ns,
                                       .direct_missing = missing};
 
