@@ -165,14 +165,16 @@ struct two_shot {
 
 static int plan_two_shot(const struct tck_comm *comm, const struct form *form, struct two_shot *shape)
 {
-    uint64_t units = (uint64_t)PART_BYTES * comm->nranks / form->unit;
-    uint64_t fit = comm->capacity / (comm->nranks + 1) * comm->nranks / form->unit; /* parts and one result: (N + 1) / N chunks */
-    units = least(units, fit);
-    if (form->rows) {
-        units = units > comm->nranks ? units / comm->nranks * comm->nranks : units ? units : 1;
-    } else {
-        uint64_t line = TCW_LINE * comm->nranks / form->element; /* so that parts are whole lines */
-        units = units / line * line;
+    uint64_t n = comm->nranks;
+    uint64_t room = comm->capacity - TCW_LINE;                  /* one line is lost where the results begin */
+    uint64_t chunk = least(PART_BYTES * n, room / (n + 1) * n); /* parts and one result: (N + 1) / N chunks */
+    uint64_t units = chunk / form->unit;
+    if (!form->rows) {
+        units = chunk / (TCW_LINE * n) * (TCW_LINE * n) / form->unit; /* parts are whole lines */
+    } else if (units >= n) {
+        units = units / n * n;
+    } else { /* long rows: some ranks have a part of one, others none */
+        units = room / form->unit < 2 ? 1 : least(units ? units : 1, room / form->unit - 1);
     }
     shape->chunk = units * form->unit;
     shape->results = whole_lines(shape->chunk);
