@@ -479,6 +479,7 @@ void tcd_executor_destroy(struct tcd_executor *executor, unsigned grace_ms, void
     if (executor->process) {
         struct tcd_ex_message quit = {.opcode = TCD_EX_QUIT};
         bool asked = executor->state == EXECUTOR_QUITTING || tcd_executor_process_send(executor->process, &quit, NULL, 0) == 0;
+        uv_update_time(executor->loop); /* the grace counts from now, not from when this turn of the loop began */
         uv_timer_start(&executor->patience, on_patience, asked ? grace_ms : 0, 0);
     }
     executor_close_finish(executor);

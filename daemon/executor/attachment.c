@@ -284,6 +284,7 @@ int tcd_ex_attachment_create(const struct tcd_ex_message *message, const int *fd
     attachment->rank = message->rank;
     attachment->nranks = message->nranks;
     attachment->spin_us = message->spin_us;
+    attachment->crowded = sysconf(_SC_NPROCESSORS_ONLN) < 2 * (long)message->nranks;
     attachment->client = client;
     attachment->mailbox = mailbox;
     attachment->sq_event = fds[2];

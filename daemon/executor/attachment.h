@@ -34,6 +34,7 @@ struct tcd_ex_attachment {
     uint64_t id;
     uint32_t rank, nranks;
     uint32_t spin_us;
+    bool crowded; /* fewer processors than threads that take part: every rank's client and worker */
     struct tcd_ex_client *client;
     struct tcd_ex_mailbox *mailbox;
 

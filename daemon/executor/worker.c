@@ -3,6 +3,7 @@
 #include "attachment.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -208,17 +209,30 @@ static void sleep_until_woken(struct tcd_ex_attachment *attachment)
     epoll_wait(attachment->epoll, events, EVENTS, -1);
 }
 
-/* Returns when there may be a request, or the thread is to stop. Spins for a while after the last request, then sleeps. */
-static void wait_for_work(struct tcd_ex_attachment *attachment)
+/* Looks at the ring for a while after the last request. False: nothing came, time to sleep. */
+static bool spin(struct tcd_ex_attachment *attachment)
 {
     uint64_t until = tcw_now_ns() + attachment->spin_us * 1000ull;
     for (unsigned i = 1;; ++i) {
         if (tcw_ring_pending(&attachment->ring) || stopping(attachment))
-            return;
-        cpu_relax();
-        if (i % POLLS_PER_CLOCK_CHECK == 0 && tcw_now_ns() >= until)
-            break;
+            return true;
+        if (attachment->crowded) {
+            sched_yield(); /* whoever is to send the next request may be waiting for this very processor */
+            if (tcw_now_ns() >= until)
+                return false;
+        } else {
+            cpu_relax();
+            if (i % POLLS_PER_CLOCK_CHECK == 0 && tcw_now_ns() >= until)
+                return false;
+        }
     }
+}
+
+/* Returns when there may be a request, or the thread is to stop. */
+static void wait_for_work(struct tcd_ex_attachment *attachment)
+{
+    if (spin(attachment))
+        return;
     if (atomic_load_explicit(&attachment->retired, memory_order_acquire))
         tcd_ex_attachment_sweep_plans(attachment);
     if (!tcw_ring_arm_executor(&attachment->ring))

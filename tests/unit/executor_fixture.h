@@ -120,6 +120,7 @@ static inline void world_on_timer(uv_timer_t *timer)
     do {                                                                                                                                   \
         bool late_ = false;                                                                                                                \
         uv_timer_t timer_;                                                                                                                 \
+        uv_update_time(&(world)->loop); /* the loop may have stood still for long */                                                       \
         uv_timer_init(&(world)->loop, &timer_);                                                                                            \
         timer_.data = &late_;                                                                                                              \
         uv_timer_start(&timer_, world_on_timer, PATIENCE_MS, 0);                                                                           \
