@@ -85,6 +85,9 @@ int soak_measure(const struct settings *settings, trtcoll_lane lane, struct soak
 int mpi_sweep(const struct settings *settings, const struct sweep_result *cases, double *ns, char *library, size_t library_size,
               const char **reason);
 
+/* Whether SIGINT, SIGTERM or SIGHUP has come: everything ends early then, and in order. */
+bool bench_interrupted(void);
+
 void machine_describe(struct machine *machine);
 /* The directory of this program, without a trailing slash; "" if unknown. */
 void machine_own_directory(char *directory, size_t size);

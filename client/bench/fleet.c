@@ -63,6 +63,9 @@ static void become_rank(struct fleet *fleet, const struct settings *settings, ui
 {
     struct fleet_rank rank = {
         .settings = settings, .fleet = fleet, .rank = number, .nranks = fleet->nranks, .slot = fleet_slot(fleet, number), .arg = arg};
+    signal(SIGINT, SIG_IGN); /* the parent decides */
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_IGN);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
@@ -130,6 +133,8 @@ int fleet_wait(struct fleet *fleet, uint32_t timeout_s)
 {
     uint64_t deadline = loop_now_ns() + timeout_s * 1000000000ull;
     while (reap(fleet) > 0) {
+        if (bench_interrupted())
+            return EXIT_FAILED;
         if (loop_now_ns() > deadline) {
             fprintf(stderr, "trtcoll-bench: ranks still run after %u s\n", timeout_s);
             return EXIT_FAILED;
@@ -156,7 +161,7 @@ bool fleet_await_ready(struct fleet *fleet, uint32_t timeout_s)
 {
     uint64_t deadline = loop_now_ns() + timeout_s * 1000000000ull;
     while (atomic_load(&fleet->shared->ready) < fleet->nranks) {
-        if (reap(fleet) < fleet->nranks || loop_now_ns() > deadline)
+        if (reap(fleet) < fleet->nranks || bench_interrupted() || loop_now_ns() > deadline)
             return false;
         usleep(STEP_US);
     }

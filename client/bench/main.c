@@ -36,6 +36,29 @@ static const char help[] =
     "\n"
     "exit status: 0 done, 1 a measurement failed or a soak lost something, 2 usage, 3 no daemon\n";
 
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+bool bench_interrupted(void)
+{
+    return interrupted != 0;
+}
+
+/* Private daemon and directory must not stay behind. Without SA_RESTART: sleeps end early. */
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
 static int usage(const char *text, const char *value)
 {
     fprintf(stderr, "trtcoll-bench: %s: '%s'; --help says more\n", text, value);
@@ -242,7 +265,7 @@ int main(int argc, char **argv)
     int status = parse_options(argc, argv, &settings);
     if (status >= 0)
         return status;
-    signal(SIGPIPE, SIG_IGN);
+    catch_signals();
     machine_describe(&results.machine);
     status = server_start(&settings, &server);
     if (status == 0) {

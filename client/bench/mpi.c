@@ -23,6 +23,7 @@ static void become_mpirun(const struct settings *settings, const char *peer, int
     snprintf(low, sizeof(low), "%llu", (unsigned long long)settings->low);
     snprintf(high, sizeof(high), "%llu", (unsigned long long)settings->high);
     snprintf(budget, sizeof(budget), "%llu", (unsigned long long)settings->budget_ns);
+    signal(SIGPIPE, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent || nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0)
         _exit(127);
@@ -42,7 +43,7 @@ static bool read_all(int fd, char *text, size_t size)
         struct pollfd ready = {.fd = fd, .events = POLLIN};
         uint64_t now = loop_now_ns();
         ssize_t got;
-        if (now >= deadline || length + 1 == size)
+        if (now >= deadline || length + 1 == size || bench_interrupted())
             return false;
         if (poll(&ready, 1, (int)((deadline - now) / 1000000) + 1) <= 0)
             continue;

@@ -78,6 +78,7 @@ static void become_daemon(const char *program, const struct server *server, pid_
     snprintf(config, sizeof(config), "%s/bench.json", server->directory);
     snprintf(log, sizeof(log), "%s/log", server->directory);
     int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    setpgid(0, 0); /* an interrupt at the terminal is ours to handle */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent || fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ||
         setenv("RUNTIME_DIRECTORY", server->directory, 1) != 0)
@@ -111,7 +112,7 @@ static int start_own(const struct settings *settings, struct server *server)
     server->pid = fork();
     if (server->pid == 0)
         become_daemon(program, server, parent);
-    for (int waited = 0; server->pid > 0 && waited < START_MS; waited += STEP_MS) {
+    for (int waited = 0; server->pid > 0 && waited < START_MS && !bench_interrupted(); waited += STEP_MS) {
         int status;
         if (listener(server->socket_path) > 0)
             return 0;

@@ -41,9 +41,8 @@ static uint32_t bucket_of(uint64_t ns)
 }
 
 /* Different runs carry different values, so that an output of an earlier run is noticed. */
-static float value_of(const struct soak *soak, uint64_t run, uint32_t rank)
+static float value_of(uint64_t run, uint32_t rank)
 {
-    (void)soak;
     return (float)((rank + 1) * (run % VALUES + 1));
 }
 
@@ -52,13 +51,13 @@ static void check_output(struct soak *soak, uint64_t run)
     const float *out = soak->out[run % WINDOW];
     float expected = 0;
     for (uint32_t rank = 0; rank < soak->rank->nranks; rank++)
-        expected += value_of(soak, run, rank);
+        expected += value_of(run, rank);
     soak->slot->wrong += out[0] != expected || out[soak->floats - 1] != expected;
 }
 
 static void prepare_input(struct soak *soak, uint64_t run)
 {
-    float *in = soak->in[run % WINDOW], value = value_of(soak, run, soak->rank->rank);
+    float *in = soak->in[run % WINDOW], value = value_of(run, soak->rank->rank);
     for (uint64_t i = 0; i < soak->floats; i++)
         in[i] = value;
 }
@@ -69,12 +68,18 @@ static int land(struct soak *soak, uint32_t timeout_ms)
     struct flight *flight = &soak->flights[soak->head % WINDOW];
     struct trtcoll_event_info info = {.size = sizeof(info)};
     int code = timeout_ms ? trtcoll_event_wait(flight->event, timeout_ms) : trtcoll_event_query(flight->event);
-    if (code != 0 && trtcoll_event_query(flight->event) == TRTCOLL_EAGAIN)
+    if (code == TRTCOLL_ETIMEOUT) /* the wait's, or the run's */
+        code = trtcoll_event_query(flight->event);
+    if (code == TRTCOLL_EAGAIN) {
+        if (timeout_ms)
+            fprintf(stderr, "trtcoll-bench: rank %u: run %llu has not completed after %u ms\n", soak->rank->rank,
+                    (unsigned long long)flight->run, timeout_ms);
         return 1;
+    }
     if (code == 0) {
         uint64_t ns = loop_now_ns() - flight->submit_ns;
         if (trtcoll_event_status(flight->event, &info) == 0 && info.end_ns > flight->submit_ns)
-            ns = info.end_ns - flight->submit_ns;
+            ns = info.end_ns - flight->submit_ns; /* rather than when it was looked at */
         soak->slot->completed++;
         soak->slot->histogram[bucket_of(ns)]++;
         soak->slot->max_ns = ns > soak->slot->max_ns ? ns : soak->slot->max_ns;
@@ -122,8 +127,9 @@ static void sleep_until(uint64_t ns)
 static int fly(struct soak *soak)
 {
     const struct settings *settings = soak->rank->settings;
-    uint64_t runs = (uint64_t)(settings->soak_s * settings->soak_rate), start = loop_now_ns();
-    int code = 0;
+    uint64_t runs = (uint64_t)(settings->soak_s * settings->soak_rate), start = 0;
+    int code = fleet_agree(soak->rank, &start); /* everybody is ready */
+    start = loop_now_ns();
     for (uint64_t run = 0; run < runs && code == 0; run++) {
         uint64_t due = start + (uint64_t)((double)run / settings->soak_rate * 1e9);
         while (code == 0 && soak->head < soak->tail && (code = land(soak, 0)) == 0)

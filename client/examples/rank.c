@@ -2,8 +2,9 @@
 #include "collectives_trtcoll.h"
 
 #include <stdio.h>
+#include <time.h>
 
-enum { SABOTAGED_LAYER = LAYERS / 2 };
+enum { SABOTAGED_LAYER = LAYERS / 2, PAUSE_NS = 10000000 };
 
 static const trtcoll_lane lane_numbers[LANES] = {[LANE_DIRECT] = TRTCOLL_LANE_DIRECT, [LANE_SERVED] = TRTCOLL_LANE_SERVED};
 
@@ -47,8 +48,9 @@ static int run_lane(const struct task *task, uint32_t lane, struct membership *m
     return status;
 }
 
-int rank_run(const struct task *task, uint32_t rank, struct rank_report *report)
+int rank_run(const struct task *task, uint32_t rank, struct shared *shared)
 {
+    struct rank_report *report = &shared->ranks[rank];
     struct membership membership;
     int status = EXIT_TROUBLE, code = membership_open(&membership, task->socket_path, task->group, rank);
     struct weights *weights = NULL;
@@ -60,10 +62,14 @@ int rank_run(const struct task *task, uint32_t rank, struct rank_report *report)
         trouble(rank, "make weights", TRTCOLL_ENOMEM);
     } else {
         status = EXIT_SAME;
-        report->weight_bytes = weights->bytes;
         for (uint32_t lane = 0; lane < LANES && status == EXIT_SAME; lane++)
             if (task->lanes[lane])
                 status = run_lane(task, lane, &membership, weights, report);
+    }
+    if (status == EXIT_SAME) {
+        atomic_fetch_add(&shared->decoded, 1);
+        while (!atomic_load(&shared->leave))
+            nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
     }
     weights_destroy(weights);
     membership_close(&membership);

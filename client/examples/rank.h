@@ -31,7 +31,6 @@ struct task {
  * ended. */
 struct rank_report {
     _Atomic uint32_t lane, done; /* progress */
-    uint64_t weight_bytes;
     struct {
         struct decode_result result;
         char decision[256];
@@ -42,7 +41,14 @@ struct rank_report {
 /* Process exit codes, also of the ranks. */
 enum { EXIT_SAME = 0, EXIT_DIFFERENT = 1, EXIT_USAGE = 2, EXIT_TROUBLE = 3 };
 
+/* Memory of all processes. */
+struct shared {
+    _Atomic uint32_t decoded; /* ranks that have finished all lanes, and stay until ... */
+    _Atomic uint32_t leave;   /* ... this is 1 */
+    struct rank_report ranks[RANKS];
+};
+
 /* Runs the rank to its end; errors go to stderr. Returns the exit code of its process. */
-int rank_run(const struct task *task, uint32_t rank, struct rank_report *report);
+int rank_run(const struct task *task, uint32_t rank, struct shared *shared);
 
 #endif
