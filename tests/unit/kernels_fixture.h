@@ -29,12 +29,13 @@ struct group_rank {
     uint64_t delay_ns;         /* before the run */
     int code;
     struct tck_fault fault;
-    uint64_t took_ns;
+    uint64_t began_ns, ended_ns;
 };
 
 struct group {
     uint32_t n;
     bool quit;
+    int (*body)(struct group_rank *rank); /* instead of one run: as many as the test likes, unsynchronized by the fixture */
     _Atomic uint64_t abort_word, deadline_ns;
     pthread_barrier_t start, end;
     struct group_rank ranks[TCK_HOST_MAX_RANKS];
@@ -53,14 +54,16 @@ static inline void *group_thread(void *arg)
         pthread_barrier_wait(&self->group->start);
         if (self->group->quit)
             return NULL;
-        if (self->run) {
-            if (self->delay_ns)
-                group_sleep(self->delay_ns);
-            uint64_t begin = tcw_now_ns();
-            self->fault = (struct tck_fault){.rank = TCW_NOBODY};
+        self->fault = (struct tck_fault){.rank = TCW_NOBODY};
+        self->code = 0;
+        if (self->delay_ns)
+            group_sleep(self->delay_ns);
+        self->began_ns = tcw_now_ns();
+        if (self->group->body)
+            self->code = self->group->body(self);
+        else if (self->run)
             self->code = tck_comm_run(self->comm, self->run, &self->fault);
-            self->took_ns = tcw_now_ns() - begin;
-        }
+        self->ended_ns = tcw_now_ns();
         pthread_barrier_wait(&self->group->end);
     }
 }
@@ -127,6 +130,15 @@ static inline void group_finish(struct group *group)
     pthread_barrier_wait(&group->end);
 }
 
+static inline void group_expect_success(const struct group *group)
+{
+    for (uint32_t i = 0; i < group->n; i++)
+        if (group->ranks[i].code)
+            fail_msg("rank %u of %u: %s about rank %d (%s %llu/%llu)", i, group->n, tcw_error_name(group->ranks[i].code),
+                     (int)group->ranks[i].fault.rank, group->ranks[i].fault.field ? group->ranks[i].fault.field : "-",
+                     (unsigned long long)group->ranks[i].fault.mine, (unsigned long long)group->ranks[i].fault.theirs);
+}
+
 /* runs[i] is rank i's; all must succeed. */
 static inline void group_run(struct group *group, const struct tck_run *runs)
 {
@@ -134,11 +146,17 @@ static inline void group_run(struct group *group, const struct tck_run *runs)
         group->ranks[i].run = &runs[i];
     group_start(group);
     group_finish(group);
-    for (uint32_t i = 0; i < group->n; i++)
-        if (group->ranks[i].code)
-            fail_msg("rank %u of %u: %s about rank %d (%s %llu/%llu)", i, group->n, tcw_error_name(group->ranks[i].code),
-                     (int)group->ranks[i].fault.rank, group->ranks[i].fault.field ? group->ranks[i].fault.field : "-",
-                     (unsigned long long)group->ranks[i].fault.mine, (unsigned long long)group->ranks[i].fault.theirs);
+    group_expect_success(group);
+}
+
+/* Every rank runs body at the same time; all must return 0. */
+static inline void group_run_body(struct group *group, int (*body)(struct group_rank *rank))
+{
+    group->body = body;
+    group_start(group);
+    group_finish(group);
+    group->body = NULL;
+    group_expect_success(group);
 }
 
 /* A reproducible stream of numbers. */

@@ -164,7 +164,7 @@ static void reference_row(const struct subject *s, uint64_t row)
     unsigned dtype = s->desc.dtype;
     uint64_t hidden = s->desc.hidden, at = row * hidden;
     double *u = b->u + at, *norm = b->norm + at;
-    double x[TCK_HOST_MAX_RANKS];
+    double x[TCK_HOST_MAX_RANKS] = {0};
     unsigned step = dtype == TCW_FP64 ? TCW_FP64 : is_wide(s) ? TCW_FP32 : dtype;
     for (uint64_t i = 0; i < hidden; i++) {
         for (uint32_t r = 0; r < s->group->n; r++)
