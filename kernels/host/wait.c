@@ -62,26 +62,6 @@ static void nap(struct tck_comm *comm, uint32_t peer, const _Atomic uint64_t *wo
     atomic_store_explicit(awaits, 0, memory_order_relaxed);
 }
 
-/* Everything but the flag that can end a wait. Returns 0 to go on. */
-static int check_exits(struct tck_comm *comm, uint32_t peer, uint64_t now, struct tck_patience *patience)
-{
-    uint64_t word = atomic_load_explicit(comm->abort_word, memory_order_acquire);
-    if (word)
-        return tck_comm_fail(comm, tcw_abort_code(word), tcw_abort_culprit(word));
-    uint64_t deadline = atomic_load_explicit(comm->deadline_ns, memory_order_relaxed);
-    if (deadline && now - patience->began_ns >= deadline) {
-        comm->fault.step = atomic_load_explicit(&comm->headers[peer]->runs, memory_order_relaxed);
-        return tck_comm_fail(comm, TCW_ETIMEOUT, peer);
-    }
-    if (comm->poll && now - patience->polled_ns >= POLL_NS) {
-        patience->polled_ns = now;
-        int code = comm->poll(comm->poll_arg);
-        if (code)
-            return tck_comm_fail(comm, code, TCW_NOBODY);
-    }
-    return 0;
-}
-
 static void note_missing(struct tck_comm *comm, uint64_t wanted)
 {
     uint64_t missing = 0;
@@ -91,6 +71,27 @@ static void note_missing(struct tck_comm *comm, uint64_t wanted)
         if (i != comm->rank && !arrived(sequence_word(comm, i, wanted), wanted))
             missing |= UINT64_C(1) << i;
     atomic_store_explicit(comm->missing_ranks, missing, memory_order_relaxed);
+}
+
+/* Everything but the flag that can end a wait. Returns 0 to go on. */
+static int check_exits(struct tck_comm *comm, uint32_t peer, uint64_t wanted, uint64_t now, struct tck_patience *patience)
+{
+    uint64_t word = atomic_load_explicit(comm->abort_word, memory_order_acquire);
+    if (word)
+        return tck_comm_fail(comm, tcw_abort_code(word), tcw_abort_culprit(word));
+    uint64_t deadline = atomic_load_explicit(comm->deadline_ns, memory_order_relaxed);
+    if (deadline && now - patience->began_ns >= deadline) {
+        comm->fault.step = atomic_load_explicit(&comm->headers[peer]->runs, memory_order_relaxed);
+        note_missing(comm, wanted);
+        return tck_comm_fail(comm, TCW_ETIMEOUT, peer);
+    }
+    if (comm->poll && now - patience->polled_ns >= POLL_NS) {
+        patience->polled_ns = now;
+        int code = comm->poll(comm->poll_arg);
+        if (code)
+            return tck_comm_fail(comm, code, TCW_NOBODY);
+    }
+    return 0;
 }
 
 int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, struct tck_patience *patience)
@@ -118,11 +119,9 @@ int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, str
         if (arrived(word, wanted))
             return 0;
         now = tcw_now_ns();
-        int code = check_exits(comm, peer, now, patience);
-        if (code) {
-            note_missing(comm, wanted);
+        int code = check_exits(comm, peer, wanted, now, patience);
+        if (code)
             return code;
-        }
     }
 }
 
