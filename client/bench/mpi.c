@@ -3,7 +3,9 @@
  */
 #include "bench.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,9 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 600000, MAX_OUTPUT = 65536 };
+enum { PATIENCE_MS = 600000, MAX_OUTPUT = 65536, MAX_DEPTH = 16 };
 
-static void become_mpirun(const struct settings *settings, const char *peer, int output, pid_t parent)
+/* `scratch`: for the files that Open MPI makes, and does not always take away. */
+static void become_mpirun(const struct settings *settings, const char *peer, const char *scratch, int output, pid_t parent)
 {
     char ranks[16], low[24], high[24], budget[24];
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -23,11 +26,13 @@ static void become_mpirun(const struct settings *settings, const char *peer, int
     snprintf(low, sizeof(low), "%llu", (unsigned long long)settings->low);
     snprintf(high, sizeof(high), "%llu", (unsigned long long)settings->high);
     snprintf(budget, sizeof(budget), "%llu", (unsigned long long)settings->budget_ns);
+    setpgid(0, 0); /* an interrupt at the terminal is ours to handle */
     signal(SIGPIPE, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent || nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0)
         _exit(127);
     /* The peer binds itself exactly as our ranks do. More ranks than processors are fine here, and so is root. */
+    setenv("TMPDIR", scratch, 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
     execlp("mpirun", "mpirun", "--oversubscribe", "--bind-to", "none", "-n", ranks, peer, low, high, budget, (char *)NULL);
@@ -77,34 +82,56 @@ static bool parse(char *text, const struct sweep_result *cases, double *ns, char
     return found == cases->count;
 }
 
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *where)
+{
+    (void)status;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+
+/* Runs the peer to its end. True: it was content, and `text` is what it said. */
+static bool run_peer(const struct settings *settings, const char *peer, const char *scratch, char *text, size_t size, int *status)
+{
+    int ends[2];
+    pid_t parent = getpid();
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return false;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0)
+        become_mpirun(settings, peer, scratch, ends[1], parent);
+    close(ends[1]);
+    bool complete = child > 0 && read_all(ends[0], text, size);
+    close(ends[0]);
+    if (child < 0)
+        return false;
+    if (!complete)
+        kill(child, SIGTERM); /* mpirun ends its ranks */
+    while (waitpid(child, status, 0) < 0 && errno == EINTR)
+        ;
+    return complete && WIFEXITED(*status) && WEXITSTATUS(*status) == 0;
+}
+
 int mpi_sweep(const struct settings *settings, const struct sweep_result *cases, double *ns, char *library, size_t library_size,
               const char **reason)
 {
     static char text[MAX_OUTPUT];
-    char directory[256], peer[300];
-    int ends[2], status = 0;
-    pid_t parent = getpid();
+    const char *base = getenv("TMPDIR");
+    char directory[256], peer[300], scratch[128];
+    int status = 0;
     machine_own_directory(directory, sizeof(directory));
     snprintf(peer, sizeof(peer), "%s/trtcoll-bench-mpi", directory);
     *reason = "not built";
     if (access(peer, X_OK) != 0)
         return 1;
     *reason = "failed";
-    if (pipe2(ends, O_CLOEXEC) != 0)
+    snprintf(scratch, sizeof(scratch), "%s/trtcoll-mpi.XXXXXX", base && *base ? base : "/tmp");
+    if (!mkdtemp(scratch))
         return 1;
-    fflush(NULL);
-    pid_t child = fork();
-    if (child == 0)
-        become_mpirun(settings, peer, ends[1], parent);
-    close(ends[1]);
-    bool complete = child > 0 && read_all(ends[0], text, sizeof(text));
-    close(ends[0]);
-    if (child > 0) {
-        if (!complete)
-            kill(child, SIGTERM);
-        waitpid(child, &status, 0);
-    }
-    if (child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 127)
+    bool good = run_peer(settings, peer, scratch, text, sizeof(text), &status);
+    nftw(scratch, remove_entry, MAX_DEPTH, FTW_DEPTH | FTW_PHYS);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
         *reason = "no mpirun";
-    return complete && WIFEXITED(status) && WEXITSTATUS(status) == 0 && parse(text, cases, ns, library, library_size) ? 0 : 1;
+    return good && parse(text, cases, ns, library, library_size) ? 0 : 1;
 }

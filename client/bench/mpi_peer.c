@@ -8,9 +8,11 @@
 #include "loop.h"
 
 #include <mpi.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 struct subject {
     void *in, *out;
@@ -63,6 +65,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: trtcoll-bench-mpi LOW HIGH BUDGET_NS (started by trtcoll-bench)\n");
         return 2;
     }
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* when mpirun is killed */
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &nranks);
