@@ -221,6 +221,7 @@ bool proc_daemon_alive(struct proc_daemon *daemon)
 
 void proc_daemon_restart(struct proc_daemon *daemon)
 {
+    const char *program = proc_daemon_path();
     assert_int_equal(daemon->pid, 0);
     fflush(NULL);
     pid_t parent = getpid();
@@ -232,7 +233,7 @@ void proc_daemon_restart(struct proc_daemon *daemon)
         if (getppid() != parent || log < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
             _exit(126);
         close(log);
-        execl(proc_daemon_path(), "trtcolld", "--config", daemon->config, (char *)NULL);
+        execl(program, "trtcolld", "--config", daemon->config, (char *)NULL);
         _exit(127);
     }
     daemon->pid = pid;

@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define TP4 "[{\"name\": \"tp\", \"ranks\": [0, 1, 2, 3]}, {\"name\": \"pair\", \"ranks\": [1, 3]}]"
 
@@ -36,6 +38,7 @@ static void configured_body(struct proc_me *me)
     CHECK_CODE(trtcoll_group_join(ctx, "tp", 4, 0, &other), TRTCOLL_EINVAL);
     CHECK_CODE(trtcoll_group_join(ctx, "tp", (me->rank + 1) % 4, 0, &other), TRTCOLL_EINVAL); /* another device */
     CHECK(other == NULL);
+    proc_barrier(me); /* else that rank may be taken, which is said first */
     CHECK_OK(trtcoll_group_join(ctx, "tp", me->rank % 2 ? me->rank : -1, 0, &tp));
     struct trtcoll_group_info group = case_group_info(tp);
     CHECK_EQ(group.rank, me->rank);
@@ -55,7 +58,11 @@ static void configured_body(struct proc_me *me)
     proc_sum(tp, TRTCOLL_LANE_SERVED, 100);
     /* The name of a configured group cannot be taken, and the same rank not twice. */
     CHECK_CODE(trtcoll_group_create(ctx, "tp", 4, 0, 200, &other), TRTCOLL_EEXIST);
-    CHECK_CODE(trtcoll_group_join(ctx, "tp", me->rank, 200, &other), TRTCOLL_EBUSY);
+    CHECK_CODE(trtcoll_group_join(ctx, "tp", me->rank, 200, &other), TRTCOLL_EEXIST);
+    struct trtcoll_ctx *second = proc_open(me, me->rank);
+    CHECK_CODE(trtcoll_group_join(second, "tp", me->rank, 200, &other), TRTCOLL_EBUSY);
+    trtcoll_ctx_close(second);
+    proc_barrier(me);
     CHECK_OK(trtcoll_group_leave(tp));
     if (pair)
         CHECK_OK(trtcoll_group_leave(pair));
@@ -421,8 +428,9 @@ static void reform_trouble_body(struct proc_me *me)
     if (me->rank == 0)
         CHECK_OK(trtcoll_group_abort(group, "to be re-formed"));
     await_broken(group, TRTCOLL_EABORTED);
-    /* Different flags: everybody is told, and may try again. */
-    CHECK_CODE(trtcoll_group_reform(group, me->rank == 1 ? TRTCOLL_REFORM_SHRINK : 0, 0), TRTCOLL_EMISMATCH);
+    /* Different flags: both are told, and may try again. */
+    if (me->rank != 2)
+        CHECK_CODE(trtcoll_group_reform(group, me->rank == 1 ? TRTCOLL_REFORM_SHRINK : 0, 0), TRTCOLL_EMISMATCH);
     proc_barrier(me);
     /* Rank 2 does not come: the others learn who is missing. */
     if (me->rank != 2) {
@@ -485,21 +493,43 @@ static void test_reform_often(void **state)
 
 /* ---- who may join ---- */
 
-static void forbidden_body(struct proc_me *me)
+enum { STRANGER = 4243 };
+
+/* Root and the daemon's own user may join everything. Where the test runs as root, it looks from outside too, as somebody else. */
+static void access_body(struct proc_me *me)
 {
+    bool root = geteuid() == 0, stranger = root && me->rank == 1;
+    if (stranger)
+        CHECK(setresgid(STRANGER, STRANGER, STRANGER) == 0 && setresuid(STRANGER, STRANGER, STRANGER) == 0);
     struct trtcoll_ctx *ctx = proc_open(me, -1);
     struct trtcoll_group *group = NULL;
-    CHECK_CODE(trtcoll_group_join(ctx, "theirs", -1, 0, &group), TRTCOLL_EPERM);
-    CHECK_OK(trtcoll_group_join(ctx, "ours", -1, 0, &group));
+    if (me->nranks > 1 && !stranger)
+        proc_await(me, 1, 1); /* one after the other: the groups have one rank */
+    CHECK_CODE(trtcoll_group_join(ctx, "theirs", -1, 0, &group), stranger ? TRTCOLL_EPERM : TRTCOLL_OK);
+    CHECK_MSG((group != NULL) != stranger, "a refused group was handed out");
+    if (group)
+        CHECK_OK(trtcoll_group_leave(group));
+    CHECK_OK(trtcoll_group_join(ctx, stranger ? "strangers" : "everybody", -1, 0, &group));
+    proc_sum(group, TRTCOLL_LANE_SERVED, 10);
     trtcoll_ctx_close(ctx);
+    proc_reach(me, 1);
 }
 
 static void test_access(void **state)
 {
     (void)state;
-    struct proc_daemon *daemon = start("[{\"name\": \"theirs\", \"ranks\": [0], \"access\": {\"uids\": [4242]}},"
-                                       " {\"name\": \"ours\", \"ranks\": [1]}]");
-    proc_run_all(daemon, 1, forbidden_body, NULL, 20000);
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){
+        .devices = 4,
+        .more = "\"socket_mode\": \"0666\",",
+        .groups = "[{\"name\": \"theirs\", \"ranks\": [0], \"access\": {\"uids\": [4242]}},"
+                  " {\"name\": \"strangers\", \"ranks\": [2], \"access\": {\"uids\": [4243]}},"
+                  " {\"name\": \"everybody\", \"ranks\": [0]}]",
+    });
+    assert_int_equal(chmod(daemon->base, 0755), 0);
+    assert_int_equal(chmod(daemon->runtime, 0755), 0);
+    proc_run_all(daemon, 1, access_body, NULL, 20000);
+    if (geteuid() == 0)
+        proc_run_all(daemon, 2, access_body, NULL, 20000);
     proc_daemon_finish(daemon);
 }
 
