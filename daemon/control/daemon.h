@@ -55,6 +55,7 @@ struct tcd_daemon {
     struct tcd_link groups;         /* struct tcd_group */
     struct tcd_link accounts;       /* struct tcd_account */
     uint64_t last_client_id;
+    uint64_t last_epoch; /* highest of the groups that are gone: a name that is taken again goes on from here, so no epoch repeats */
     uint32_t tools; /* of the clients, operators' tools */
 
     /* Clients that are to end. Ending happens from the loop, never from inside another object's work. */

@@ -36,6 +36,7 @@ static struct tcd_group *group_create(struct tcd_daemon *daemon, const char *nam
     group->configured = configured;
     group->uid = uid;
     group->size = size;
+    group->epoch = daemon->last_epoch;
     group->row = TCD_NO_ROW;
     tcd_list_init(&group->instances);
     tcd_list_append(&daemon->groups, &group->link);
@@ -80,6 +81,8 @@ void tcd_group_release(struct tcd_group *group)
     }
     tcd_publish_group_ended(group);
     tcd_list_remove(&group->link);
+    if (group->daemon->last_epoch < group->epoch)
+        group->daemon->last_epoch = group->epoch;
     free(group);
 }
 
