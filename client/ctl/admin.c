@@ -33,9 +33,9 @@ static int left_ms(const struct connection *connection)
 
 static tcc_exit too_late(const struct connection *connection)
 {
-    return tcc_fail(connection->session, TCC_EXIT_UNREACHABLE,
-                    "%s: the daemon does not answer within %g s (trtcollctl status shows how it is, --timeout waits longer)",
-                    connection->session->socket_path, connection->session->timeout);
+    return tcc_complain(connection->session, TCC_EXIT_UNREACHABLE,
+                        "%s: the daemon does not answer within %g s (trtcollctl status shows how it is, --timeout waits longer)",
+                        connection->session->socket_path, connection->session->timeout);
 }
 
 static tcc_exit connect_socket(struct connection *connection)
@@ -47,15 +47,15 @@ static tcc_exit connect_socket(struct connection *connection)
     strcpy(address.sun_path, session->socket_path);
     connection->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (connection->socket < 0)
-        return tcc_fail(session, TCC_EXIT_FAILURE, "cannot make a socket: %s", strerror(errno));
+        return tcc_complain(session, TCC_EXIT_FAILURE, "cannot make a socket: %s", strerror(errno));
     while (connect(connection->socket, (const struct sockaddr *)&address, sizeof address)) {
         /* A full backlog cannot be polled for: a daemon that is stuck, or a crowd that is let in one after the other. */
         if (errno != EAGAIN && errno != EINTR)
-            return tcc_fail(session, errno == EACCES || errno == EPERM ? TCC_EXIT_FAILURE : TCC_EXIT_UNREACHABLE, "%s: %s",
-                            session->socket_path,
-                            errno == ENOENT         ? "no daemon listens here (--runtime-dir or --socket says where to look)"
-                            : errno == ECONNREFUSED ? "the daemon that made this socket is gone"
-                                                    : strerror(errno));
+            return tcc_complain(session, errno == EACCES || errno == EPERM ? TCC_EXIT_FAILURE : TCC_EXIT_UNREACHABLE, "%s: %s",
+                                session->socket_path,
+                                errno == ENOENT         ? "no daemon listens here (--runtime-dir or --socket says where to look)"
+                                : errno == ECONNREFUSED ? "the daemon that made this socket is gone"
+                                                        : strerror(errno));
         if (!left_ms(connection))
             return too_late(connection);
         nanosleep(&pause, NULL);
@@ -66,9 +66,10 @@ static tcc_exit connect_socket(struct connection *connection)
 static tcc_exit lost(const struct connection *connection, int rc, const char *why)
 {
     if (rc == TCW_EPROTO)
-        return tcc_fail(connection->session, TCC_EXIT_FAILURE, "%s: the daemon's answer is malformed: %s", connection->session->socket_path,
-                        why ? why : "unknown reason");
-    return tcc_fail(connection->session, TCC_EXIT_UNREACHABLE, "%s: the daemon closed the connection", connection->session->socket_path);
+        return tcc_complain(connection->session, TCC_EXIT_FAILURE, "%s: the daemon's answer is malformed: %s",
+                            connection->session->socket_path, why ? why : "unknown reason");
+    return tcc_complain(connection->session, TCC_EXIT_UNREACHABLE, "%s: the daemon closed the connection",
+                        connection->session->socket_path);
 }
 
 static tcc_exit send_message(struct connection *connection, unsigned opcode, const void *payload)
@@ -91,8 +92,8 @@ static tcc_exit refused(struct connection *connection, const struct tcw_error *e
 {
     const char *name = tcw_error_name(error->code);
 
-    return tcc_fail(connection->session, TCC_EXIT_FAILURE, "the daemon refuses: %s (%s)",
-                    *error->text ? error->text : tcw_error_text(error->code), name ? name : "unknown error");
+    return tcc_complain(connection->session, TCC_EXIT_FAILURE, "the daemon refuses: %s (%s)",
+                        *error->text ? error->text : tcw_error_text(error->code), name ? name : "unknown error");
 }
 
 /* The next answer to our question; announcements for clients are skipped. */
@@ -232,7 +233,7 @@ tcc_exit tcc_answer_check(struct tcc_session *session, const struct tcc_answer *
     if (!answer->code)
         return TCC_EXIT_OK;
     print_issues(session, cJSON_GetObjectItemCaseSensitive(answer->json, "issues"));
-    return tcc_fail(session, TCC_EXIT_FAILURE, "%s: %s (%s)", session->command->name, reason_of(answer), name ? name : "unknown error");
+    return tcc_complain(session, TCC_EXIT_FAILURE, "%s: %s (%s)", session->command->name, reason_of(answer), name ? name : "unknown error");
 }
 
 void tcc_answer_json(struct tcc_session *session, const struct tcc_answer *answer)

@@ -85,8 +85,8 @@ static tcc_exit wait_for_clients(struct tcc_session *session, double seconds)
         if (gone || !clients)
             return TCC_EXIT_OK;
         if (tcw_now_ns() >= end)
-            return tcc_fail(session, TCC_EXIT_FAILURE, "drain: %llu client%s still attached after %g s (trtcollctl clients)",
-                            (unsigned long long)clients, clients == 1 ? " is" : "s are", seconds);
+            return tcc_complain(session, TCC_EXIT_FAILURE, "drain: %llu client%s still attached after %g s (trtcollctl clients)",
+                                (unsigned long long)clients, clients == 1 ? " is" : "s are", seconds);
         tcc_screen_wait(0.05);
     }
 }

@@ -433,8 +433,8 @@ static tcc_exit print_all(struct tcc_session *session, const struct tcc_snapshot
     }
     if (session->argument_count && !groups) {
         cJSON_Delete(document);
-        return tcc_fail(session, TCC_EXIT_FAILURE, "no group is called \"%s\" (trtcollctl groups --names lists them)",
-                        session->arguments[0]);
+        return tcc_complain(session, TCC_EXIT_FAILURE, "no group is called \"%s\" (trtcollctl groups --names lists them)",
+                            session->arguments[0]);
     }
     if (document)
         tcc_json_end(document, session->out.file, session->compact);

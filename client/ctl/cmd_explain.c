@@ -115,12 +115,13 @@ static void print_steps(struct tcc_session *session, const cJSON *steps)
     }
 }
 
-static void print_answer(struct tcc_session *session, const cJSON *reply)
+static void print_answer(struct tcc_session *session, const struct tcw_plan_desc *desc, const cJSON *reply)
 {
     const cJSON *workspace = member(reply, "workspace_bytes"), *rejected = member(reply, "rejected");
 
     print_line(session, reply, "lane", TCC_GOOD);
-    print_line(session, reply, "strategy", TCC_GOOD);
+    if (desc->op == TCW_OP_ALL_REDUCE) /* the others have one form */
+        print_line(session, reply, "strategy", TCC_GOOD);
     print_line(session, reply, "why", TCC_PLAIN);
     if (cJSON_IsNumber(workspace))
         fprintf(session->out.file, "  workspace %s per rank\n", tcc_bytes((uint64_t)workspace->valuedouble).s);
@@ -150,7 +151,7 @@ static tcc_exit answer(struct tcc_session *session, const struct tcw_admin *ques
         const cJSON *size = member(reply.json, "ranks");
 
         print_question(session, question, cJSON_IsNumber(size) && size->valuedouble <= TCW_MAX_RANKS ? (uint32_t)size->valuedouble : ranks);
-        print_answer(session, reply.json);
+        print_answer(session, &question->desc, reply.json);
     }
     tcc_answer_free(&reply);
     return code;

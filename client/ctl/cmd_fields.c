@@ -162,8 +162,8 @@ static tcc_exit print_tables(struct tcc_session *session, const struct tcw_stats
     }
     if (!found) {
         cJSON_Delete(document);
-        return tcc_fail(session, TCC_EXIT_FAILURE, "the stats segment has no table \"%s\"",
-                        session->argument_count ? session->arguments[0] : "");
+        return tcc_complain(session, TCC_EXIT_FAILURE, "the stats segment has no table \"%s\"",
+                            session->argument_count ? session->arguments[0] : "");
     }
     if (document)
         tcc_json_end(document, session->out.file, session->compact);
@@ -183,7 +183,7 @@ static tcc_exit run(struct tcc_session *session)
         tcc_session_caution(session, &snapshot);
     tcc_snapshot_free(&snapshot);
     if (tcw_stats_reader_open(session->stats_path, &reader, &why))
-        return tcc_fail(session, TCC_EXIT_UNREACHABLE, "%s: %s", session->stats_path, why);
+        return tcc_complain(session, TCC_EXIT_UNREACHABLE, "%s: %s", session->stats_path, why);
     code = print_tables(session, reader);
     tcw_stats_reader_close(reader);
     return code;

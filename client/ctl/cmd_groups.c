@@ -119,8 +119,8 @@ static void print_group(struct tcc_session *session, const struct tcc_snapshot *
     tcc_print(&session->out, TCC_BOLD, "%s", tcc_dash(group->name));
     fprintf(session->out.file, " epoch %s: ", tcc_number(group->epoch).s);
     tcc_print(&session->out, state_style(group->state), "%s", tcc_group_state_name(group->state));
-    fprintf(session->out.file, ", %s of %s ranks, %s plans, workspaces %s (generation %s), deadline %s, %s\n", tcc_number(group->joined).s,
-            tcc_number(group->size).s, tcc_number(group->plans).s, tcc_bytes(group->workspace_bytes).s,
+    fprintf(session->out.file, ", %s of %s ranks, %s plan%s, workspaces %s (generation %s), deadline %s, %s\n", tcc_number(group->joined).s,
+            tcc_number(group->size).s, tcc_number(group->plans).s, tcc_plural(group->plans), tcc_bytes(group->workspace_bytes).s,
             tcc_number(group->workspace_generation).s, group->deadline_ns ? tcc_ns(group->deadline_ns).s : "none", tcc_dash(group->origin));
     if (*group->problem)
         tcc_print(&session->out, TCC_BAD, "  ! %s\n", group->problem);
@@ -230,8 +230,8 @@ static tcc_exit run(struct tcc_session *session)
     for (size_t i = 0; i < snapshot.group_count; i++)
         found += wanted(session, &snapshot.groups[i]);
     if (session->argument_count && !found) {
-        code =
-            tcc_fail(session, TCC_EXIT_FAILURE, "no group is called \"%s\" (trtcollctl groups --names lists them)", session->arguments[0]);
+        code = tcc_complain(session, TCC_EXIT_FAILURE, "no group is called \"%s\" (trtcollctl groups --names lists them)",
+                            session->arguments[0]);
     } else if (session->json) {
         print_json(session, &snapshot);
     } else if (tcc_option(session, "names")) {

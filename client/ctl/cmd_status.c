@@ -26,11 +26,6 @@ static size_t groups_in(const struct tcc_snapshot *snapshot, tcc_group_state sta
     return count;
 }
 
-static const char *plural(uint64_t count)
-{
-    return count == 1 ? "" : "s";
-}
-
 static void print_head(const struct tcc_session *session, const struct tcc_snapshot *snapshot, const struct tcc_verdict *verdict)
 {
     const struct tcc_out *out = &session->out;
@@ -165,7 +160,7 @@ static void print_clients(const struct tcc_session *session, const struct tcc_sn
 
     tcc_print(&session->out, TCC_BOLD, "  %-8s", "clients");
     fprintf(session->out.file, "%3s attached, %s since the start; %s plan%s; %s handed out\n", tcc_number(daemon->clients).s,
-            tcc_count(daemon->clients_total).s, tcc_number(daemon->plans).s, plural(daemon->plans), tcc_bytes(daemon->memory_bytes).s);
+            tcc_count(daemon->clients_total).s, tcc_number(daemon->plans).s, tcc_plural(daemon->plans), tcc_bytes(daemon->memory_bytes).s);
 }
 
 static tcc_exit print_json(struct tcc_session *session, const struct tcc_snapshot *snapshot, const struct tcc_verdict *verdict)

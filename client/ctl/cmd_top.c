@@ -181,8 +181,8 @@ static void print_head(struct tcc_session *session, const struct tcc_snapshot *n
     tcc_print(&session->out, TCC_BOLD, "trtcolld %s", tcc_dash(now->daemon.version));
     fprintf(session->out.file, " on %s: ", tcc_dash(now->daemon.node));
     tcc_print(&session->out, verdict.degraded ? TCC_BAD : TCC_GOOD, "%s", tcc_verdict_word(now, &verdict));
-    fprintf(session->out.file, "  %s clients, %s plans, %s", tcc_number(now->daemon.clients).s, tcc_number(now->daemon.plans).s,
-            tcc_bytes(now->daemon.memory_bytes).s);
+    fprintf(session->out.file, "  %s client%s, %s plan%s, %s", tcc_number(now->daemon.clients).s, tcc_plural(now->daemon.clients),
+            tcc_number(now->daemon.plans).s, tcc_plural(now->daemon.plans), tcc_bytes(now->daemon.memory_bytes).s);
     tcc_print(&session->out, TCC_DIM, "  %s, every %g s%s\n", tcc_time((uint64_t)clock.tv_sec * 1000000000).s + 11, session->interval,
               session->batch || !session->out.terminal ? "" : ", q ends");
     if (verdict.count && verdict.degraded) {

@@ -124,7 +124,7 @@ static const char *exit_name(tcc_exit code)
     return names[code];
 }
 
-tcc_exit tcc_fail(struct tcc_session *session, tcc_exit code, const char *format, ...)
+tcc_exit tcc_complain(struct tcc_session *session, tcc_exit code, const char *format, ...)
 {
     char text[1024];
     va_list args;
@@ -153,7 +153,7 @@ tcc_exit tcc_misuse(struct tcc_session *session, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    tcc_fail(session, TCC_EXIT_USAGE, "%s", text);
+    tcc_complain(session, TCC_EXIT_USAGE, "%s", text);
     fprintf(stderr, "try: trtcollctl %s%s--help\n", session->command ? session->command->name : "", session->command ? " " : "");
     return TCC_EXIT_USAGE;
 }
@@ -164,12 +164,12 @@ tcc_exit tcc_session_snapshot(struct tcc_session *session, unsigned flags, struc
     int rc = tcc_snapshot_load(session->stats_path, flags, !session->out.utf8, snapshot, &why);
 
     if (rc == TCW_ENOENT)
-        return tcc_fail(session, TCC_EXIT_UNREACHABLE,
-                        "%s: no daemon runs here, and none has left its state (--runtime-dir says where to look)", session->stats_path);
+        return tcc_complain(session, TCC_EXIT_UNREACHABLE,
+                            "%s: no daemon runs here, and none has left its state (--runtime-dir says where to look)", session->stats_path);
     if (rc == TCW_EPERM)
-        return tcc_fail(session, TCC_EXIT_UNREACHABLE, "%s: not readable for this user", session->stats_path);
+        return tcc_complain(session, TCC_EXIT_UNREACHABLE, "%s: not readable for this user", session->stats_path);
     if (rc)
-        return tcc_fail(session, TCC_EXIT_UNREACHABLE, "%s: %s", session->stats_path, why);
+        return tcc_complain(session, TCC_EXIT_UNREACHABLE, "%s: %s", session->stats_path, why);
     return TCC_EXIT_OK;
 }
 

@@ -75,9 +75,9 @@ bool tcc_option_u64(const struct tcc_session *session, const char *name, unsigne
 
 /*
  * Reports a failure on stderr, with --json also as {"schema_version", "command", "error"} on stdout. Returns `code`, so that a command can
- * say `return tcc_fail(...)`.
+ * say `return tcc_complain(...)`.
  */
-__attribute__((format(printf, 3, 4))) tcc_exit tcc_fail(struct tcc_session *session, tcc_exit code, const char *format, ...);
+__attribute__((format(printf, 3, 4))) tcc_exit tcc_complain(struct tcc_session *session, tcc_exit code, const char *format, ...);
 /* Complains about usage, pointing at --help. */
 __attribute__((format(printf, 2, 3))) tcc_exit tcc_misuse(struct tcc_session *session, const char *format, ...);
 

@@ -373,25 +373,29 @@ struct tcc_wait tcc_group_wait(const struct tcc_snapshot *snapshot, const struct
 {
     struct tcc_wait wait = {0};
     uint64_t everybody = group->size < 64 ? (1ull << group->size) - 1 : UINT64_MAX;
-    uint64_t missing = 0;
     size_t count;
     const struct tcw_stats_member *members = tcc_snapshot_members(snapshot, group->group, &count);
 
+    /* A rank that waits in an earlier run than others is late itself: only the furthest are asked. */
     for (size_t i = 0; i < count; i++) {
         struct tcc_progress progress = tcc_member_progress(&members[i], lane);
 
-        if (!progress.waits || !(progress.missing & everybody))
-            continue;
-        missing |= progress.missing & everybody;
-        if (members[i].rank < 64)
-            wait.waiting |= 1ull << members[i].rank;
-        if (!wait.since_ns || progress.since_ns < wait.since_ns)
-            wait.since_ns = progress.since_ns;
-        if (tcc_or_zero(progress.started) > wait.step)
+        if (progress.waits && progress.missing & everybody && tcc_or_zero(progress.started) > wait.step)
             wait.step = progress.started;
     }
-    /* A rank that waits has arrived, even if another one has not seen it yet; unless all wait for each other. */
-    wait.missing = missing & ~wait.waiting ? missing & ~wait.waiting : missing;
+    for (size_t i = 0; i < count; i++) {
+        struct tcc_progress progress = tcc_member_progress(&members[i], lane);
+
+        if (!progress.waits || !(progress.missing & everybody) || tcc_or_zero(progress.started) != wait.step || members[i].rank >= 64)
+            continue;
+        wait.missing |= progress.missing & everybody;
+        wait.waiting |= 1ull << members[i].rank;
+        if (!wait.since_ns || progress.since_ns < wait.since_ns)
+            wait.since_ns = progress.since_ns;
+    }
+    /* One of the furthest has arrived, even if another has not seen it yet. */
+    wait.mutual = wait.missing && !(wait.missing & ~wait.waiting);
+    wait.missing = wait.mutual ? wait.waiting : wait.missing & ~wait.waiting;
     return wait;
 }
 

@@ -67,10 +67,11 @@ struct tcc_progress tcc_member_progress(const struct tcw_stats_member *member, t
 
 /* Who keeps a lane of a group waiting. */
 struct tcc_wait {
-    uint64_t missing;  /* ranks that others wait for and that do not wait themselves; 0: nobody waits */
-    uint64_t waiting;  /* ranks that wait */
+    uint64_t missing;  /* ranks that the furthest wait for and that have not got there themselves; 0: nobody waits */
+    uint64_t waiting;  /* the furthest ranks, which wait */
     uint64_t since_ns; /* the earliest of them, CLOCK_MONOTONIC */
-    uint64_t step;     /* runs that the waiting ranks have started */
+    uint64_t step;     /* the run they are in */
+    bool mutual;       /* all have got there and wait for each other: missing is equal to waiting */
 };
 struct tcc_wait tcc_group_wait(const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group, tcw_lane lane);
 

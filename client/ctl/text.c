@@ -177,6 +177,11 @@ struct tcc_ranks tcc_ranks(uint64_t bits)
     return text;
 }
 
+const char *tcc_plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
 const char *tcc_dash(const char *text)
 {
     return *text ? text : "-";

@@ -36,6 +36,7 @@ struct tcc_ranks {
 };
 struct tcc_ranks tcc_ranks(uint64_t bits);
 
+const char *tcc_plural(uint64_t count); /* "s" unless it is one */
 /* `text`, or "-" if it is empty. */
 const char *tcc_dash(const char *text);
 

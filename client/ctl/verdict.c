@@ -112,6 +112,27 @@ static void judge_forming(const struct tcc_snapshot *snapshot, const struct tcw_
               group);
 }
 
+static void add_late(const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group, tcw_lane lane, const struct tcc_wait *wait,
+                     unsigned rank, struct tcc_verdict *verdict)
+{
+    const struct tcw_stats_member *member = tcc_snapshot_member(snapshot, group->group, rank);
+    uint64_t age = tcc_snapshot_age(snapshot, wait->since_ns);
+    bool several = wait->waiting & (wait->waiting - 1);
+    struct tcc_problem *problem;
+    char who[32] = "";
+
+    if (member && member->pid != TCC_ABSENT)
+        snprintf(who, sizeof who, " (pid %llu)", (unsigned long long)member->pid);
+    problem =
+        add(verdict, TCC_DEGRADED, "rank-late", "rank %u%s of group %s is late by %s at step %llu, %s lane: rank%s %s wait%s (deadline %s)",
+            rank, who, group->name, tcc_ns(age).s, (unsigned long long)wait->step, tcw_lane_name(lane), several ? "s" : "",
+            tcc_ranks(wait->waiting).s, several ? "" : "s", group->deadline_ns ? tcc_ns(group->deadline_ns).s : "none");
+    set_group(problem, group);
+    problem->rank = rank;
+    problem->wait_ns = age;
+    problem->step = wait->step;
+}
+
 static void judge_late(const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group, struct tcc_verdict *verdict)
 {
     for (int lane = TCW_LANE_DIRECT; lane <= TCW_LANE_SERVED; lane++) {
@@ -120,24 +141,19 @@ static void judge_late(const struct tcc_snapshot *snapshot, const struct tcw_sta
 
         if (age < TCC_LATE_NS)
             continue;
-        for (unsigned rank = 0; rank < 64; rank++) {
-            const struct tcw_stats_member *member = tcc_snapshot_member(snapshot, group->group, rank);
-            struct tcc_problem *problem;
-            char who[32] = "";
-
-            if (!(wait.missing >> rank & 1))
-                continue;
-            if (member && member->pid != TCC_ABSENT)
-                snprintf(who, sizeof who, " (pid %llu)", (unsigned long long)member->pid);
-            problem = add(verdict, TCC_DEGRADED, "rank-late",
-                          "rank %u%s of group %s is late by %s at step %llu, %s lane: rank%s %s wait%s (deadline %s)", rank, who,
-                          group->name, tcc_ns(age).s, (unsigned long long)wait.step, tcw_lane_name((unsigned)lane),
-                          wait.waiting & (wait.waiting - 1) ? "s" : "", tcc_ranks(wait.waiting).s,
-                          wait.waiting & (wait.waiting - 1) ? "" : "s", group->deadline_ns ? tcc_ns(group->deadline_ns).s : "none");
+        if (wait.mutual) {
+            struct tcc_problem *problem = add(verdict, TCC_DEGRADED, "ranks-stuck",
+                                              "ranks %s of group %s have waited for each other for %s at step %llu, %s lane (deadline %s)",
+                                              tcc_ranks(wait.waiting).s, group->name, tcc_ns(age).s, (unsigned long long)wait.step,
+                                              tcw_lane_name((unsigned)lane), group->deadline_ns ? tcc_ns(group->deadline_ns).s : "none");
             set_group(problem, group);
-            problem->rank = rank;
             problem->wait_ns = age;
             problem->step = wait.step;
+            continue;
+        }
+        for (unsigned rank = 0; rank < 64; rank++) {
+            if (wait.missing >> rank & 1)
+                add_late(snapshot, group, (tcw_lane)lane, &wait, rank, verdict);
         }
     }
 }

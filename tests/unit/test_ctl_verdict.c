@@ -165,6 +165,39 @@ static void test_late(void **state)
     tcc_snapshot_free(&snapshot);
 }
 
+/* Rank 1 has not seen yet that rank 0 is there; rank 0 is a run behind: it is the late one. And two that wait for each other are both
+ * stuck. */
+static void test_waiting_for_each_other(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tcc_snapshot snapshot;
+    struct tcc_verdict verdict;
+
+    put_group(fixture, 0, "tp0", 3, TCC_GROUP_READY, 2);
+    put_member(fixture, 0, 100, 0, 42, 0x02, 2000000000ull);
+    put_member(fixture, 1, 100, 1, 43, 0x01, 1000000000ull);
+    load(fixture, &snapshot);
+    tcc_verdict_make(&snapshot, &verdict);
+    assert_int_equal(verdict.count, 1);
+    const struct tcc_problem *problem = find(&verdict, "rank-late");
+    assert_int_equal(problem->rank, 0);
+    assert_int_equal(problem->step, 43);
+    expect_text(problem, "rank 1 waits");
+    tcc_verdict_free(&verdict);
+    tcc_snapshot_free(&snapshot);
+
+    put_member(fixture, 0, 100, 0, 43, 0x02, 2000000000ull);
+    load(fixture, &snapshot);
+    tcc_verdict_make(&snapshot, &verdict);
+    assert_int_equal(verdict.count, 1);
+    problem = find(&verdict, "ranks-stuck");
+    assert_true(problem->rank == TCC_ABSENT);
+    assert_true(problem->wait_ns >= 2000000000ull);
+    expect_text(problem, "ranks 0, 1 of group tp0 have waited for each other for");
+    tcc_verdict_free(&verdict);
+    tcc_snapshot_free(&snapshot);
+}
+
 static void test_broken(void **state)
 {
     struct fixture *fixture = *state;
@@ -317,6 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_healthy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_late, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_waiting_for_each_other, setup, teardown),
         cmocka_unit_test_setup_teardown(test_broken, setup, teardown),
         cmocka_unit_test_setup_teardown(test_device_and_drain, setup, teardown),
         cmocka_unit_test_setup_teardown(test_older_daemon, setup, teardown),
