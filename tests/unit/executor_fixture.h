@@ -85,7 +85,7 @@ int __lsan_do_recoverable_leak_check(void);
  */
 static inline void executor_fixture_main(int argc, char **argv)
 {
-    if (argc != 4 || strcmp(argv[1], "--executor"))
+    if (argc != 4 || strcmp(argv[1], "--executor") != 0)
         return;
     int status = tcd_executor_main((unsigned)atoi(argv[3]), 3);
     const char *mark = getenv("TRTCOLL_TEST_MARK");
