@@ -100,8 +100,8 @@ void loop_fill(void *buffer, uint64_t bytes, int is_bf16, uint32_t rank)
 
 int loop_verify(const void *buffer, uint64_t bytes, int is_bf16, uint32_t nranks)
 {
-    float expected = (float)(nranks * (nranks + 1) / 2);
-    uint64_t wrong = 0;
+    uint64_t sum = (uint64_t)nranks * (nranks + 1) / 2, wrong = 0;
+    float expected = (float)sum;
     for (uint64_t i = 0; is_bf16 && i < bytes / 2; i++)
         wrong += ((const uint16_t *)buffer)[i] != bf16_of(expected);
     for (uint64_t i = 0; !is_bf16 && i < bytes / 4; i++)

@@ -42,11 +42,9 @@ static int ring_body(struct fleet_rank *rank)
     if (code != 0)
         return fleet_complain(rank, "barrier", code);
     qsort(samples, count, sizeof(samples[0]), compare_samples);
-    *result = (struct ring_result){.measured = true,
-                                   .samples = count,
-                                   .min_ns = (double)samples[0],
-                                   .median_ns = (double)samples[count / 2],
-                                   .p99_ns = (double)samples[count * 99 / 100]};
+    uint64_t median = samples[count / 2], p99 = samples[count * 99 / 100];
+    *result = (struct ring_result){
+        .measured = true, .samples = count, .min_ns = (double)samples[0], .median_ns = (double)median, .p99_ns = (double)p99};
     return 0;
 }
 

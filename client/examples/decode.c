@@ -30,10 +30,12 @@ int decode_run(struct model *model, const uint8_t *prompt, uint32_t prompt_bytes
     collectives->calls = collectives->wait_ns = 0;
 
     uint64_t start = now_ns();
-    for (uint32_t fed = 0, chunk; fed < prompt_bytes && code == 0; fed += chunk) {
+    uint32_t fed = 0, chunk;
+    do {
         chunk = prompt_bytes - fed < CHUNK ? prompt_bytes - fed : CHUNK;
         code = model_forward(model, prompt + fed, chunk, &logits);
-    }
+        fed += chunk;
+    } while (fed < prompt_bytes && code == 0);
     uint64_t first = now_ns();
     result->prefill_ns = first - start;
     result->prefill_calls = collectives->calls;

@@ -24,7 +24,8 @@ struct decode_result {
 /* Called after every token with the number so far; may be NULL. */
 typedef void (*decode_progress)(void *arg, uint32_t done, uint32_t count);
 
-/* Resets the model, feeds the prompt in chunks, then decodes `count` (1 to TOKENS_MAX) tokens. 0, or the code of a failed collective. */
+/* Resets the model, feeds the prompt (not empty) in chunks, then decodes `count` (1 to TOKENS_MAX) tokens. 0, or the code of a failed
+ * collective. */
 int decode_run(struct model *model, const uint8_t *prompt, uint32_t prompt_bytes, uint32_t count, decode_progress progress, void *arg,
                struct decode_result *result);
 

@@ -26,4 +26,7 @@ int processes_decode(struct processes *processes, const struct task *task, struc
 /* Lets them leave and waits for their ends. EXIT_SAME or EXIT_TROUBLE. */
 int processes_leave(struct processes *processes, struct shared *shared);
 
+/* Runs a command line with sh. Its exit status, or 127. */
+int processes_command(const char *command);
+
 #endif

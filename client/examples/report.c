@@ -52,6 +52,11 @@ static void print_table(const struct task *task, const struct shared *shared, co
     printf("time in collectives: mean of the ranks, waiting for the slowest rank included\n\n");
 }
 
+static bool same_bits(const void *a, const void *b, size_t bytes)
+{
+    return memcmp(a, b, bytes) == 0;
+}
+
 /* Every rank of a lane against the reference; the worst is told. The logits are gathered, so all ranks must have the same bits. */
 static bool check_lane(const struct task *task, const struct shared *shared, uint32_t lane, const struct decode_result *reference,
                        const struct bounds *bounds)
@@ -62,8 +67,8 @@ static bool check_lane(const struct task *task, const struct shared *shared, uin
     uint64_t staged = 0;
     for (uint32_t rank = 0; rank < RANKS; rank++) {
         const struct decode_result *result = &shared->ranks[rank].lanes[lane].result;
-        identical = identical && memcmp(result->tokens, first->tokens, sizeof(first->tokens)) == 0 &&
-                    memcmp(result->logits, first->logits, sizeof(first->logits)) == 0;
+        identical = identical && same_bits(result->tokens, first->tokens, sizeof(first->tokens)) &&
+                    same_bits(result->logits, first->logits, sizeof(first->logits));
         finished = finished && result->finished;
         staged += shared->ranks[rank].lanes[lane].staged_runs;
     }

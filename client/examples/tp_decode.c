@@ -175,8 +175,7 @@ static int run_all(const struct task *task, const char *then, const struct decod
     int status = processes_decode(&processes, task, shared, progress);
     if (status == EXIT_SAME)
         status = report(task, shared, reference, bounds);
-    fflush(stdout);
-    if (then && status != EXIT_TROUBLE && system(then) != 0) {
+    if (then && status != EXIT_TROUBLE && processes_command(then) != 0) {
         fprintf(stderr, "tp_decode: '%s' failed\n", then);
         status = EXIT_TROUBLE;
     }
