@@ -113,8 +113,8 @@ static void mismatch_lists_body(struct proc_me *me)
     bool odd = me->rank == 1;
     struct trtcoll_ctx *ctx = proc_open(me, -1);
     struct trtcoll_group *group = proc_group(me, ctx, "lists");
-    struct trtcoll_tensor tensors[2] = {{.present = 1, .dtype = TRTCOLL_BF16, .ndim = 2, .shape = {4, 8}},
-                                        {.present = 1, .dtype = TRTCOLL_FP32, .ndim = 1, .shape = {4}}};
+    struct trtcoll_tensor tensors[2] = {{.present = 1, .dtype = TRTCOLL_BF16, .ndim = 2, .shape = {6, 8}},
+                                        {.present = 1, .dtype = TRTCOLL_FP32, .ndim = 1, .shape = {6}}};
     struct trtcoll_gather_desc gather = TRTCOLL_GATHER_DESC_INIT;
     struct trtcoll_barrier_desc barrier = TRTCOLL_BARRIER_DESC_INIT;
     struct trtcoll_broadcast_desc broadcast = TRTCOLL_BROADCAST_DESC_INIT;
