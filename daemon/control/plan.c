@@ -38,24 +38,24 @@ static void plan_free(struct tcd_plan *plan)
 
 /* ---- failing ---- */
 
-/* A mismatch names the other side: to the rank that differs the first one, to all others the one that differs. */
-static void error_for(const struct tcd_plan *plan, uint32_t rank, struct tcw_error *error)
+/* A mismatch as the rank that differs sees it: the other side is the rank that came first. */
+static void turn_round(const struct tcd_plan *plan, struct tcw_error *error)
 {
-    *error = plan->error;
-    if (plan->error.code != TCW_EMISMATCH || rank != plan->error.rank)
-        return;
+    const struct tcd_client *first = plan->instance->members[plan->first_rank].client;
+    uint64_t mine = error->theirs;
+
     error->rank = plan->first_rank;
-    error->pid =
-        plan->instance->members[plan->first_rank].client ? (int32_t)plan->instance->members[plan->first_rank].client->process.pid : 0;
-    error->mine = plan->error.theirs;
-    error->theirs = plan->error.mine;
+    error->pid = first ? (int32_t)first->process.pid : 0;
+    error->theirs = error->mine;
+    error->mine = mine;
 }
 
 static void refuse(const struct tcd_plan *plan, const struct tcd_member *member, uint32_t sequence)
 {
-    struct tcw_error error;
+    struct tcw_error error = plan->error;
 
-    error_for(plan, member->rank, &error);
+    if (error.code == TCW_EMISMATCH && error.rank == member->rank)
+        turn_round(plan, &error);
     tcd_client_refuse(member->client, sequence, &error);
 }
 
@@ -173,24 +173,40 @@ static void limit_patience(struct tcd_plan *plan, uint32_t timeout_ms)
         tcd_alarm_set(&plan->patience, &daemon->clock, ms, on_timeout, plan);
 }
 
-/* Compares with the rank that came first; false after failing the plan. */
-static bool agrees(struct tcd_plan *plan, struct tcd_member *member, const struct tcw_plan_desc *desc)
+/* The story of a difference; who is told which side is the caller's. */
+static void differ(const struct tcd_plan *plan, uint32_t rank, uint64_t first, uint64_t other, const char *field, struct tcw_error *error)
+{
+    tcd_error_set(error, TCW_EMISMATCH, "plan %llu of group '%s': %.120s (here: rank %u, there: rank %u)", (unsigned long long)plan->number,
+                  plan->instance->group->name, complaint.text, plan->first_rank, member->rank);
+    tcw_text_set(error->field, sizeof(error->field), field);
+}
+
+/* Where this rank's descriptor differs from that of the rank that came first. False if it does not. */
+static bool differs(const struct tcd_plan *plan, const struct tcd_member *member, const struct tcw_plan_desc *desc, struct tcw_error *error)
 {
     struct tcw_complaint complaint = {0};
-    struct tcw_error error;
 
     if (!tcw_plan_desc_compare(&plan->desc, desc, &complaint))
-        return true;
-    tcd_error_set(&error, TCW_EMISMATCH, "plan %llu of group '%s': %s is %llu on rank %u and %llu on rank %u",
+        return false;
+    tcd_error_set(error, TCW_EMISMATCH, "plan %llu of group '%s': %s is %llu on rank %u and %llu on rank %u",
                   (unsigned long long)plan->number, plan->instance->group->name, complaint.field, (unsigned long long)complaint.mine,
                   plan->first_rank, (unsigned long long)complaint.theirs, member->rank);
-    tcw_text_set(error.field, sizeof(error.field), complaint.field);
-    error.rank = member->rank;
-    error.pid = (int32_t)member->client->process.pid;
-    error.mine = complaint.mine;
-    error.theirs = complaint.theirs;
-    tcd_plan_fail(plan, &error);
-    return false;
+    tcw_text_set(error->field, sizeof(error->field), complaint.field);
+    error->rank = member->rank;
+    error->pid = (int32_t)member->client->process.pid;
+    error->mine = complaint.mine;
+    error->theirs = complaint.theirs;
+    return true;
+}
+
+/* The plan failed before this rank came. After a mismatch it is told of a rank that differs from itself: the first one, or the odd one. */
+static void refuse_late(const struct tcd_plan *plan, const struct tcd_member *member, uint32_t sequence, const struct tcw_plan_desc *desc)
+{
+    struct tcw_error error = plan->error;
+
+    if (plan->error.code == TCW_EMISMATCH && differs(plan, member, desc, &error))
+        turn_round(plan, &error);
+    tcd_client_refuse(member->client, sequence, &error);
 }
 
 /* What the daemon refuses to one rank it refuses to all: the others would wait for that rank. */
@@ -215,6 +231,24 @@ static int check_request(const struct tcd_plan *plan, struct tcd_member *member,
     return code;
 }
 
+/* A rank that comes after a mismatch may itself differ from the first one: then it is told so, with its own value as `mine`. */
+static void refuse_late(const struct tcd_plan *plan, const struct tcd_member *member, uint32_t sequence, const struct tcw_plan_desc *desc)
+{
+    struct tcw_complaint complaint = {0};
+    struct tcw_error error;
+
+    if (plan->error.code != TCW_EMISMATCH || !tcw_plan_desc_compare(desc, &plan->desc, &complaint)) {
+        refuse(plan, member, sequence);
+        return;
+    }
+    differ(plan, member->rank, complaint.theirs, complaint.mine, complaint.field, &error);
+    error.rank = plan->first_rank;
+    error.pid = first_pid(plan);
+    error.mine = complaint.mine;
+    error.theirs = complaint.theirs;
+    tcd_client_refuse(member->client, sequence, &error);
+}
+
 static void collect(struct tcd_plan *plan, struct tcd_member *member, uint32_t sequence, const struct tcw_plan_create *create)
 {
     struct tcd_instance *instance = plan->instance;
@@ -222,7 +256,7 @@ static void collect(struct tcd_plan *plan, struct tcd_member *member, uint32_t s
 
     plan->arrived |= 1ull << member->rank;
     if (plan->state == TCD_PLAN_FAILED) {
-        refuse(plan, member, sequence);
+        refuse_late(plan, member, sequence, &create->desc);
         if (plan->arrived == all_ranks(instance))
             plan_free(plan);
         return;
@@ -235,8 +269,10 @@ static void collect(struct tcd_plan *plan, struct tcd_member *member, uint32_t s
     hold(plan, member, 1);
     plan->waiting |= 1ull << member->rank;
     plan->sequences[member->rank] = sequence;
-    if (!agrees(plan, member, &create->desc))
+    if (differs(plan, member, &create->desc, &error)) {
+        tcd_plan_fail(plan, &error);
         return;
+    }
     limit_patience(plan, create->timeout_ms);
     if (plan->arrived == all_ranks(instance)) {
         plan->state = TCD_PLAN_QUEUED;
