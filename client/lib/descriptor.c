@@ -36,6 +36,12 @@ static int check(const struct tcw_plan_desc *desc, uint32_t nranks)
 
     if (!code)
         code = tck_plan_workspace(TCK_DEVICE_HOST, desc, nranks, &bytes, &complaint);
+    if (!code && desc->flags & TCW_PLAN_GRAPH) {
+        code = TCW_ENOTSUP;
+        complaint.field = "flags";
+        complaint.mine = desc->flags;
+        tcw_text_set(complaint.text, sizeof(complaint.text), "host devices have no streams to capture: TRTCOLL_GRAPH is for CUDA groups");
+    }
     if (!code)
         return 0;
     complaint.text[sizeof(complaint.text) - 1] = 0;
