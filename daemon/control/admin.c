@@ -28,6 +28,13 @@ static void send_text(struct tcd_client *client, uint32_t sequence, int code, co
     } while (left);
 }
 
+static const char *command_name(uint32_t command)
+{
+    static const char *const names[] = {"?", "drain", "reload", "explain", "kick", "log-level", "config", "undrain"};
+
+    return command < sizeof(names) / sizeof(names[0]) ? names[command] : names[0];
+}
+
 static bool needs_right(uint32_t command)
 {
     return command != TCW_ADMIN_EXPLAIN && command != TCW_ADMIN_CONFIG;
@@ -157,7 +164,7 @@ void tcd_admin(struct tcd_client *client, uint32_t sequence, const struct tcw_ad
         }
         text = cJSON_PrintUnformatted(answer);
     }
-    tcd_client_log(client, TCD_INFO, "command %u by uid %u: %s", message->command, client->uid, code ? error.text : "done");
+    tcd_client_log(client, TCD_INFO, "%s by uid %u: %s", command_name(message->command), client->uid, code ? error.text : "done");
     if (text)
         send_text(client, sequence, code, text);
     else

@@ -331,7 +331,10 @@ static void note_end(struct tcd_client *client, const struct tcd_departure *depa
         counters->clients_died++;
         tcd_client_log(client, TCD_NOTICE, "%s", departure->text);
     } else if (!client->tool) {
-        tcd_client_log(client, TCD_INFO, "%s", client->doom == TCD_REFUSED ? client->doom_text : departure->text);
+        tcd_client_log(client, TCD_INFO, "%s",
+                       client->doom == TCD_REFUSED  ? client->doom_text
+                       : client->doom == TCD_HANGUP ? had_groups ? departure->text : "left"
+                                                    : departure->text);
     }
 }
 

@@ -173,14 +173,6 @@ static void limit_patience(struct tcd_plan *plan, uint32_t timeout_ms)
         tcd_alarm_set(&plan->patience, &daemon->clock, ms, on_timeout, plan);
 }
 
-/* The story of a difference; who is told which side is the caller's. */
-static void differ(const struct tcd_plan *plan, uint32_t rank, uint64_t first, uint64_t other, const char *field, struct tcw_error *error)
-{
-    tcd_error_set(error, TCW_EMISMATCH, "plan %llu of group '%s': %.120s (here: rank %u, there: rank %u)", (unsigned long long)plan->number,
-                  plan->instance->group->name, complaint.text, plan->first_rank, member->rank);
-    tcw_text_set(error->field, sizeof(error->field), field);
-}
-
 /* Where this rank's descriptor differs from that of the rank that came first. False if it does not. */
 static bool differs(const struct tcd_plan *plan, const struct tcd_member *member, const struct tcw_plan_desc *desc, struct tcw_error *error)
 {
@@ -188,9 +180,8 @@ static bool differs(const struct tcd_plan *plan, const struct tcd_member *member
 
     if (!tcw_plan_desc_compare(&plan->desc, desc, &complaint))
         return false;
-    tcd_error_set(error, TCW_EMISMATCH, "plan %llu of group '%s': %s is %llu on rank %u and %llu on rank %u",
-                  (unsigned long long)plan->number, plan->instance->group->name, complaint.field, (unsigned long long)complaint.mine,
-                  plan->first_rank, (unsigned long long)complaint.theirs, member->rank);
+    tcd_error_set(error, TCW_EMISMATCH, "plan %llu of group '%s': %.120s (here: rank %u, there: rank %u)", (unsigned long long)plan->number,
+                  plan->instance->group->name, complaint.text, plan->first_rank, member->rank);
     tcw_text_set(error->field, sizeof(error->field), complaint.field);
     error->rank = member->rank;
     error->pid = (int32_t)member->client->process.pid;
@@ -229,24 +220,6 @@ static int check_request(const struct tcd_plan *plan, struct tcd_member *member,
     if (code)
         error->rank = member->rank;
     return code;
-}
-
-/* A rank that comes after a mismatch may itself differ from the first one: then it is told so, with its own value as `mine`. */
-static void refuse_late(const struct tcd_plan *plan, const struct tcd_member *member, uint32_t sequence, const struct tcw_plan_desc *desc)
-{
-    struct tcw_complaint complaint = {0};
-    struct tcw_error error;
-
-    if (plan->error.code != TCW_EMISMATCH || !tcw_plan_desc_compare(desc, &plan->desc, &complaint)) {
-        refuse(plan, member, sequence);
-        return;
-    }
-    differ(plan, member->rank, complaint.theirs, complaint.mine, complaint.field, &error);
-    error.rank = plan->first_rank;
-    error.pid = first_pid(plan);
-    error.mine = complaint.mine;
-    error.theirs = complaint.theirs;
-    tcd_client_refuse(member->client, sequence, &error);
 }
 
 static void collect(struct tcd_plan *plan, struct tcd_member *member, uint32_t sequence, const struct tcw_plan_create *create)
