@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HEARTBEAT_MS = 1000, QUIT_MS = 5000, DEFAULT_GRACE_S = 60, DEFAULT_RESTARTS = 10 };
+enum { HEARTBEAT_MS = 1000, SILENCE_MS = 30000, QUIT_MS = 5000, DEFAULT_GRACE_S = 60, DEFAULT_RESTARTS = 10 };
 static const uint64_t failure_window_ns = 60000000000ull;
 
 typedef enum executor_state {
@@ -338,8 +338,14 @@ static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_m
 static void on_heartbeat(uv_timer_t *timer)
 {
     struct tcd_executor *executor = timer->data;
-    if (executor->state != EXECUTOR_RUNNING || executor->ping_sent_ns)
+    if (executor->state != EXECUTOR_RUNNING)
         return;
+    if (executor->ping_sent_ns) {
+        /* Nothing it does takes that long: it is stopped or stuck, and only a new one can help. */
+        if (tcw_now_ns() - executor->ping_sent_ns > SILENCE_MS * 1000000ull)
+            tcd_executor_process_kill(executor->process);
+        return;
+    }
     struct tcd_ex_message ping = {.opcode = TCD_EX_PING};
     if (executor_enqueue(executor, &ping, NULL, 0, on_ping_answer, executor, &executor->queue) == 0) {
         executor->ping_sent_ns = tcw_now_ns();

@@ -3,8 +3,8 @@
  *
  * Lives in the control process (loop thread). Created for every configured device; the process itself is started on first use and, after a
  * death, again on next use (at most `restart_limit` times a minute, then the device is reported failed and requests are refused with
- * EEXECUTOR). A request either gets its callback exactly once (with EEXECUTOR if the process died first, EAGAIN never) or was refused
- * synchronously.
+ * EEXECUTOR). One that leaves a heartbeat unanswered for 30 s is killed. A request either gets its callback exactly once (with EEXECUTOR if
+ * the process died first, EAGAIN never) or was refused synchronously.
  */
 #ifndef TCD_CONTROL_EXECUTOR_H
 #define TCD_CONTROL_EXECUTOR_H

@@ -3,7 +3,7 @@
  * versioning; messages are by value, descriptors ride beside them (SCM_RIGHTS), no pointer crosses.
  *
  * Names: an *attachment* is one membership (group instance x rank) served by this executor; its id is chosen by the control process and
- * never reused. Replies carry the cookie of their request.
+ * never reused. Replies carry the cookie of their request; a request with cookie 0 wants none.
  */
 #ifndef TCD_EXECUTOR_WIRE_H
 #define TCD_EXECUTOR_WIRE_H
@@ -17,14 +17,14 @@ typedef enum tcd_ex_opcode {
     TCD_EX_ATTACH = 2,       /* fds: executor's member page, ring memfd, submission eventfd, completion eventfd */
     TCD_EX_WORKSPACE = 3,    /* fds: nranks workspaces of one generation for an attachment */
     TCD_EX_PLAN = 4,         /* make a plan known; answer DONE */
-    TCD_EX_PLAN_DROP = 5,    /* forget it (requests that name it complete with ENOENT) */
+    TCD_EX_PLAN_DROP = 5,    /* forget it: requests posted before still run, later ones that name it complete with ENOENT */
     TCD_EX_MEM = 6,          /* fd: client memory that requests may reference; answer DONE */
     TCD_EX_MEM_DROP = 7,     /* answer DONE once no running request uses it */
     TCD_EX_ABORT = 8,        /* end the attachment's running and later requests with this code */
     TCD_EX_DETACH = 9,       /* stop the worker, unmap everything of the attachment; answer DONE */
     TCD_EX_CLIENT_GONE = 10, /* drop all memory of a client */
     TCD_EX_QUIT = 11,        /* leave in an orderly way */
-    TCD_EX_PING = 12,        /* answer DONE: the heartbeat */
+    TCD_EX_PING = 12,        /* answer DONE: the heartbeat; value = attachments, client memories and allocations under way */
     /* executor -> control */
     TCD_EX_READY = 32,     /* after start: value = pid */
     TCD_EX_ALLOCATED = 33, /* fd: the memory */
