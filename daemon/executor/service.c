@@ -196,8 +196,10 @@ void tcd_ex_service_sweep(struct tcd_ex_service *service)
 
 void tcd_ex_service_stop_all(struct tcd_ex_service *service)
 {
-    for (struct tcd_ex_attachment *attachment = service->attachments; attachment; attachment = attachment->next)
+    for (struct tcd_ex_attachment *attachment = service->attachments; attachment; attachment = attachment->next) {
+        tcd_ex_attachment_abort(attachment, TCW_ECONN, TCW_NOBODY);
         detach(service, attachment, 0);
+    }
 }
 
 void tcd_ex_service_nudge(struct tcd_ex_service *service)

@@ -27,7 +27,7 @@ void tcd_ex_service_close(struct tcd_ex_service *service); /* once tcd_ex_servic
 void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_message *message, int *fds, unsigned fd_count);
 /* What the threads have left to do: frees attachments whose worker has ended, unmaps dropped memory. After every wake-up of the mailbox. */
 void tcd_ex_service_sweep(struct tcd_ex_service *service);
-/* Asks every worker to end; repeat it now and then for those that have not. */
+/* The control process is gone: ends what runs with ECONN and asks every worker to end; repeat it now and then for those that have not. */
 void tcd_ex_service_stop_all(struct tcd_ex_service *service);
 /* Repeats the request to end to attachments that are leaving. */
 void tcd_ex_service_nudge(struct tcd_ex_service *service);
