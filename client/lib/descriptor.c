@@ -34,6 +34,8 @@ static int check(const struct tcw_plan_desc *desc, uint32_t nranks)
     uint64_t bytes;
     int code = tcw_plan_desc_check(desc, nranks, &complaint);
 
+    if (!code && desc->flags & TCW_PLAN_GRAPH)
+        return tcc_fail_plainly(TRTCOLL_ENOTSUP, "plans on host devices cannot be captured into CUDA graphs");
     if (!code)
         code = tck_plan_workspace(TCK_DEVICE_HOST, desc, nranks, &bytes, &complaint);
     if (!code && desc->flags & TCW_PLAN_GRAPH) {

@@ -153,7 +153,7 @@ static void await_details(struct trtcoll_event *event)
     struct pollfd readable = {.fd = event->ctx->rpc.socket, .events = POLLIN};
     struct tcw_error failure;
 
-    if (!breaks_group(event->result))
+    if (!breaks_group(event->result) && event->result != TRTCOLL_ECONN)
         return;
     while (!tcc_member_failure(event->member, &failure) && !tcc_rpc_gone(&event->ctx->rpc) && tcc_deadline_left_ms(deadline_ns, 1)) {
         poll(&readable, 1, tcc_deadline_left_ms(deadline_ns, 2));
