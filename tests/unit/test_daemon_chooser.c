@@ -1,0 +1,203 @@
+/* The chooser: which lane and strategies, why, and what it refuses. */
+#include "cmocka_all.h"
+#include "plan_fixture.h"
+
+#include "daemon/control/chooser.h"
+
+#include <string.h>
+
+static struct tcd_choosing four_ranks(void)
+{
+    return (struct tcd_choosing){.nranks = 4,
+                                 .direct_ranks = UINT64_MAX,
+                                 .served_ranks = UINT64_MAX,
+                                 .lane = TCW_LANE_AUTO,
+                                 .strategy = TCW_STRATEGY_AUTO,
+                                 .oneshot_bytes = 65536,
+                                 .max_workspace_bytes = 1ull << 30};
+}
+
+static void choose(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice)
+{
+    struct tcw_error error = {0};
+
+    if (tcd_choose(desc, choosing, choice, &error))
+        fail_msg("%s: %s", tcw_error_name(error.code), error.text);
+}
+
+static bool is_rejected(const struct tcd_choice *choice, const char *what)
+{
+    unsigned i;
+
+    for (i = 0; i < choice->rejected_count; i++)
+        if (!strcmp(choice->rejected[i].what, what) && choice->rejected[i].why[0])
+            return true;
+    return false;
+}
+
+static void test_auto_small(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 8, 4096); /* 64 KiB at most */
+    struct tcd_choosing choosing = four_ranks();
+    struct tcd_choice choice;
+
+    (void)state;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_DIRECT);
+    assert_int_equal(choice.decision.step_count, 1);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_ONESHOT);
+    assert_true(choice.decision.steps[0].max_bytes == UINT64_MAX);
+    assert_true(is_rejected(&choice, "TWOSHOT"));
+    assert_true(is_rejected(&choice, "served lane"));
+    assert_true(choice.workspace_bytes > 0 && choice.workspace_bytes % (8u << 20) == 0);
+    assert_non_null(strstr(choice.reason, "direct"));
+}
+
+static void test_auto_steps(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 1024, 4096);
+    struct tcd_choosing choosing = four_ranks();
+    struct tcd_choice choice;
+
+    (void)state;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, 2);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 65536), TCW_STRATEGY_ONESHOT);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 65537), TCW_STRATEGY_TWOSHOT);
+    assert_true(choice.decision.steps[1].max_bytes == UINT64_MAX);
+    assert_non_null(strstr(choice.reason, "65536"));
+    choosing.oneshot_bytes = 0;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, 1);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_TWOSHOT);
+}
+
+static void test_auto_narrow(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, 1u << 20, 3);
+    struct tcd_choosing choosing = four_ranks();
+    struct tcd_choice choice;
+
+    (void)state;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, UINT64_MAX), TCW_STRATEGY_ONESHOT);
+    assert_true(is_rejected(&choice, "TWOSHOT"));
+}
+
+static void test_min_latency(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 1000, 64);
+    struct tcd_choosing choosing = four_ranks();
+    struct tcd_choice choice;
+
+    (void)state;
+    desc.strategy = TCW_STRATEGY_MIN_LATENCY;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 128 * 64 * 2), TCW_STRATEGY_ONESHOT);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 129 * 64 * 2), TCW_STRATEGY_TWOSHOT);
+    desc.max_tokens = 128;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, 1);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_ONESHOT);
+    desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 1000, 2);
+    desc.strategy = TCW_STRATEGY_MIN_LATENCY;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 4000), TCW_STRATEGY_ONESHOT);
+}
+
+static void test_wishes(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 1, 64);
+    struct tcd_choosing choosing = four_ranks();
+    struct tcd_choice choice;
+
+    (void)state;
+    /* The group's configuration counts where the plan leaves it open, and only there. */
+    choosing.lane = TCW_LANE_SERVED;
+    choosing.strategy = TCW_STRATEGY_NCCL;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_NCCL);
+    assert_non_null(strstr(choice.reason, "configured for the group"));
+    desc.lane = TCW_LANE_DIRECT;
+    desc.strategy = TCW_STRATEGY_MNNVL;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_DIRECT);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_MNNVL);
+    assert_non_null(strstr(choice.reason, "asked for"));
+}
+
+static void test_abilities(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 1, 64);
+    struct tcd_choosing choosing = four_ranks();
+    struct tcd_choice choice;
+    struct tcw_error error;
+
+    (void)state;
+    choosing.direct_ranks = 0xb; /* not rank 2 */
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_true(is_rejected(&choice, "direct lane"));
+    desc.lane = TCW_LANE_DIRECT;
+    assert_int_equal(tcd_choose(&desc, &choosing, &choice, &error), TCW_ENOTSUP);
+    assert_non_null(strstr(error.text, "rank 2"));
+    desc.lane = TCW_LANE_AUTO;
+    choosing.served_ranks = 0x7;
+    assert_int_equal(tcd_choose(&desc, &choosing, &choice, &error), TCW_ENOTSUP);
+    assert_non_null(strstr(error.text, "rank 3"));
+}
+
+static void test_refusals(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 1, 64);
+    struct tcd_choosing choosing = four_ranks();
+    struct tcd_choice choice;
+    struct tcw_error error;
+
+    (void)state;
+    desc.flags = TCW_PLAN_GRAPH;
+    assert_int_equal(tcd_choose(&desc, &choosing, &choice, &error), TCW_ENOTSUP);
+    desc.flags = 0;
+    desc.strategy = TCW_STRATEGY_UB;
+    assert_int_equal(tcd_choose(&desc, &choosing, &choice, &error), TCW_ENOTSUP);
+    assert_string_equal(error.field, "strategy");
+    desc = plan_all_reduce(TCW_BF16, TCW_FUSION_RESIDUAL_RMS_NORM, 1, 64u << 20);
+    choosing.max_workspace_bytes = 64u << 20;
+    assert_int_equal(tcd_choose(&desc, &choosing, &choice, &error), TCW_EQUOTA);
+    assert_non_null(strstr(error.text, "67108864"));
+    choosing.nranks = 17;
+    assert_int_equal(tcd_choose(&desc, &choosing, &choice, &error), TCW_ENOTSUP);
+}
+
+static void test_moving(void **state)
+{
+    static const unsigned ops[] = {TCW_OP_ALL_GATHER, TCW_OP_REDUCE_SCATTER, TCW_OP_ALL_TO_ALL, TCW_OP_BROADCAST, TCW_OP_BARRIER};
+    struct tcd_choosing choosing = four_ranks();
+    struct tcd_choice choice;
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        struct tcw_plan_desc desc = plan_of(ops[i]);
+
+        if (ops[i] != TCW_OP_BARRIER)
+            plan_add_tensor(&desc, TCW_FP16, 1, ops[i] == TCW_OP_ALL_GATHER || ops[i] == TCW_OP_REDUCE_SCATTER ? 8 : 1, 64);
+        /* A strategy configured for the group is about all-reduce. */
+        choosing.strategy = TCW_STRATEGY_MNNVL;
+        choose(&desc, &choosing, &choice);
+        assert_int_equal(choice.decision.step_count, 1);
+        assert_int_not_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_AUTO);
+        assert_int_not_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_MNNVL);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_auto_small),  cmocka_unit_test(test_auto_steps), cmocka_unit_test(test_auto_narrow),
+        cmocka_unit_test(test_min_latency), cmocka_unit_test(test_wishes),     cmocka_unit_test(test_abilities),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_moving),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
