@@ -44,7 +44,7 @@ static tcc_exit connect_socket(struct connection *connection)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const struct timespec pause = {.tv_nsec = 10000000};
 
-    strcpy(address.sun_path, session->socket_path);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", session->socket_path);
     connection->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (connection->socket < 0)
         return tcc_complain(session, TCC_EXIT_FAILURE, "cannot make a socket: %s", strerror(errno));

@@ -287,7 +287,7 @@ static void add_rank(struct tcc_table *table, const struct trace *trace, const s
         tcc_table_cell(table, TCC_WARN, "under way");
         break;
     case RANK_FAILED:
-        tcc_table_cell(table, TCC_BAD, "%s", result_name(record->result));
+        tcc_table_cell(table, TCC_BAD, "%s", record ? result_name(record->result) : "-");
         break;
     case RANK_OK:
         tcc_table_cell(table, slow ? TCC_WARN : TCC_PLAIN, "%s", slow ? "ok, * last" : "ok");

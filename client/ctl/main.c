@@ -87,7 +87,7 @@ static bool parse(struct request *request, int argc, char **argv, const struct t
     struct parser parser = {.letters = ""};
     int found;
 
-    strcpy(parser.letters, mode);
+    snprintf(parser.letters, sizeof parser.letters, "%s", mode);
     parser_add(&parser, globals);
     parser_add(&parser, options);
     optind = 0; /* a fresh start: the mode changes between the passes */

@@ -165,11 +165,10 @@ struct tcc_ranks tcc_ranks(uint64_t bits)
         else
             snprintf(part, sizeof part, "%s%u%s%u", used ? ", " : "", rank, last == rank + 1 ? ", " : "-", last);
         if (used + strlen(part) + sizeof ", ..." > sizeof text.s) {
-            strcpy(text.s + used, ", ...");
+            snprintf(text.s + used, sizeof text.s - used, ", ...");
             return text;
         }
-        strcpy(text.s + used, part);
-        used += strlen(part);
+        used += (size_t)snprintf(text.s + used, sizeof text.s - used, "%s", part);
         rank = last;
     }
     if (!used)

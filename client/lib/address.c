@@ -133,9 +133,7 @@ int tcc_address_connect(const char *path, uint64_t deadline_ns)
             return fd;
         if (fd != -ENOENT && fd != -ECONNREFUSED && fd != -ENOTDIR)
             return connect_failed(-fd, places[i].path);
-        if (i)
-            strcat(tried, ", ");
-        strcat(tried, places[i].path); /* terminated, and there is room for all */
+        snprintf(tried + strlen(tried), sizeof(tried) - strlen(tried), "%s%s", i ? ", " : "", places[i].path); /* there is room for all */
     }
     return connect_failed(-fd, tried);
 }
