@@ -293,7 +293,9 @@ static int join_group(struct tcd_client *client, uint32_t sequence, const struct
         return error->code;
 
     broken = group ? tcd_group_broken(group) : NULL;
-    size = group && group->forming ? group->forming->size : broken ? broken->size : join->size ? join->size : wanted->size;
+    size = group && group->forming ? group->forming->size : broken ? broken->size : join->size ? join->size : wanted ? wanted->size : 0;
+    if (!size) /* a reload took it out of the configuration, and its last members are still leaving */
+        return tcd_error_set(error, TCW_ENOENT, "no group '%s' in the configuration", join->name);
     if (check_size(size, join->name, error))
         return error->code;
     if (group && group->forming)

@@ -292,7 +292,7 @@ void tcd_memories_end(struct tcd_client *client)
         tcd_device_tell(client->device, &message);
     while (!tcd_list_empty(&client->memories)) {
         struct tcd_memory *memory = TCD_ENTRY(client->memories.next, struct tcd_memory, link);
-        if (!memory->registered)
+        if (!memory->registered && client->device)
             client->device->memory_bytes -= memory->charged;
         memory_drop(memory);
     }

@@ -271,7 +271,7 @@ void tcd_plan_build_next(struct tcd_instance *instance)
             if (next->state == TCD_PLAN_QUEUED)
                 break;
         }
-        if (at == &instance->plans)
+        if (at == &instance->plans || !next)
             return;
         next->state = TCD_PLAN_BUILDING;
         instance->building = next;
