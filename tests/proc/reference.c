@@ -197,11 +197,11 @@ static bool fp8_fits(const struct ref_all_reduce *job, const struct ref_outputs 
 {
     double inverse = (double)(1.0f / job->scale);
     if (got->out)
-        return ref_is_e4m3(code, ref_get(job->dtype, got->out, i) * inverse);
+        return ref_is_e4m3(code, ref_get(job->dtype, got->out, i) * inverse, true);
     double doubt = job->dtype == TRTCOLL_FP32 ? 2e-5 * fabs(norm) : 2 * unit_in_last_place(job->dtype, norm);
     double middle = ref_round(job->dtype, norm);
     for (int k = -4; k <= 4; k++)
-        if (ref_is_e4m3(code, (middle + k * doubt / 4) * inverse))
+        if (ref_is_e4m3(code, (middle + k * doubt / 4) * inverse, false))
             return true;
     return false;
 }
@@ -239,9 +239,9 @@ static const char *check_nvfp4_row(const struct ref_all_reduce *job, const struc
             continue; /* nothing is promised for blocks with NaN or infinity */
         unsigned code = got->scale_out[swizzle(row, kb, job->hidden)];
         double sf = ref_e4m3_value(code), exact = g * most / 6;
-        bool fits = ref_is_e4m3(code, exact);
+        bool fits = ref_is_e4m3(code, exact, false);
         if (!fits && !got->out) /* one unit of doubt in the norm */
-            fits = ref_is_e4m3(code, exact * (1 + 0x1p-7)) || ref_is_e4m3(code, exact * (1 - 0x1p-7));
+            fits = ref_is_e4m3(code, exact * (1 + 0x1p-7), false) || ref_is_e4m3(code, exact * (1 - 0x1p-7), false);
         if (!fits)
             return wrong("scale_out of row %zu, block %zu is %#x (%g), expected the code of %g (dtype %u)", row, kb, code, sf, exact,
                          job->dtype);

@@ -28,9 +28,10 @@ double ref_e4m3_value(unsigned code);
 double ref_e2m1_value(unsigned code);
 /*
  * Whether `code` is the saturating round-to-nearest-even of `value`, where value may be off by a relative 2^-20: next to a tie either
- * neighbour is right, because the factors are fp32 products.
+ * neighbour is right, because the factors are fp32 products. `strict`: the value itself is exact, and exactly on a tie the even code
+ * counts.
  */
-bool ref_is_e4m3(unsigned code, double value);
+bool ref_is_e4m3(unsigned code, double value, bool strict);
 bool ref_is_e2m1(unsigned code, double value);
 
 /* ---- all-reduce ---- */

@@ -15,18 +15,23 @@ bool ref_is_float(unsigned dtype)
     return dtype <= TRTCOLL_FP64;
 }
 
-/* A binary format with `mantissa` stored bits: its value for a positive number, rounded to nearest even, in double arithmetic. */
+/* A binary format with `mantissa` stored bits: the value rounded to nearest even. */
 static double round_format(double value, int mantissa, int min_exponent, double largest)
 {
-    if (value == 0 || isnan(value) || isinf(value))
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    int exponent = (int)(bits >> 52 & 0x7ff) - 1023;
+    if (value == 0 || exponent == 1024)
         return value;
-    int exponent;
-    frexp(value, &exponent);
-    if (exponent - 1 < min_exponent)
-        exponent = min_exponent + 1;
-    double step = ldexp(1.0, exponent - 1 - mantissa);
-    double rounded = nearbyint(value / step) * step; /* the quotient is exact: a power of two */
-    return fabs(rounded) > largest ? copysign(INFINITY, value) : rounded;
+    if (exponent < min_exponent) { /* subnormal there: steps of fixed size; the quotient is exact, a power of two */
+        double step = ldexp(1.0, min_exponent - mantissa);
+        return copysign(nearbyint(value / step) * step, value);
+    }
+    int drop = 52 - mantissa;
+    bits += ((uint64_t)1 << (drop - 1)) - 1 + (bits >> drop & 1); /* a carry into the exponent is right */
+    bits &= ~(((uint64_t)1 << drop) - 1);
+    memcpy(&value, &bits, sizeof(value));
+    return fabs(value) > largest ? copysign(INFINITY, value) : value;
 }
 
 double ref_round(unsigned dtype, double value)
@@ -43,16 +48,26 @@ double ref_round(unsigned dtype, double value)
     }
 }
 
-static double unpack(unsigned bits, int mantissa, int exponent_bits)
+static double unpack_bf16(uint16_t bits)
 {
-    int bias = (1 << (exponent_bits - 1)) - 1, exponent = (int)(bits >> mantissa) & ((1 << exponent_bits) - 1);
-    unsigned fraction = bits & ((1u << mantissa) - 1);
-    double sign = bits >> (mantissa + exponent_bits) & 1 ? -1.0 : 1.0;
-    if (exponent == (1 << exponent_bits) - 1)
-        return fraction ? (double)NAN : sign * (double)INFINITY;
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof(value));
+    return (double)value;
+}
+
+static double unpack_fp16(unsigned bits)
+{
+    int exponent = (int)(bits >> 10 & 31);
+    double fraction = bits & 1023, sign = bits & 0x8000 ? -1.0 : 1.0;
+    if (exponent == 31)
+        return fraction != 0 ? (double)NAN : sign * (double)INFINITY;
     if (!exponent)
-        return sign * ldexp(fraction, 1 - bias - mantissa);
-    return sign * ldexp(fraction + (1u << mantissa), exponent - bias - mantissa);
+        return sign * fraction * 0x1p-24;
+    uint64_t power = (uint64_t)(exponent - 25 + 1023) << 52;
+    double scale;
+    memcpy(&scale, &power, sizeof(scale));
+    return sign * (fraction + 1024) * scale;
 }
 
 double ref_get(unsigned dtype, const void *buffer, size_t i)
@@ -74,9 +89,9 @@ double ref_get(unsigned dtype, const void *buffer, size_t i)
     case TRTCOLL_FP32:
         return (double)value.f32;
     case TRTCOLL_FP16:
-        return unpack(value.u16, 10, 5);
+        return unpack_fp16(value.u16);
     case TRTCOLL_BF16:
-        return unpack(value.u16, 7, 8);
+        return unpack_bf16(value.u16);
     case TRTCOLL_FP64:
         return value.f64;
     case TRTCOLL_INT8:
@@ -180,8 +195,11 @@ double ref_e2m1_value(unsigned code)
     return code & 8 ? -values[code & 7] : values[code & 7];
 }
 
-/* Codes 0..last of a sign-magnitude format ascend in value. Near a tie both neighbours are accepted, exactly on it only the even one. */
-static bool is_rounded(unsigned magnitude, double value, unsigned last, double (*decode)(unsigned))
+/*
+ * Codes 0..last of a sign-magnitude format ascend in value. Near a tie both neighbours are accepted. Exactly on it only the even one,
+ * where the value is a single product (`strict`) and no earlier rounding can have moved it.
+ */
+static bool is_rounded(unsigned magnitude, double value, unsigned last, bool strict, double (*decode)(unsigned))
 {
     double slack = fabs(value) * 0x1p-20;
     value = fabs(value);
@@ -189,24 +207,24 @@ static bool is_rounded(unsigned magnitude, double value, unsigned last, double (
         return false;
     if (magnitude > 0) {
         double tie = (decode(magnitude) + decode(magnitude - 1)) / 2;
-        if (value == tie ? magnitude % 2 != 0 : value + slack < tie)
+        if (strict && value == tie ? magnitude % 2 != 0 : value + slack < tie)
             return false;
     }
     if (magnitude < last) {
         double tie = (decode(magnitude) + decode(magnitude + 1)) / 2;
-        if (value == tie ? magnitude % 2 != 0 : value - slack > tie)
+        if (strict && value == tie ? magnitude % 2 != 0 : value - slack > tie)
             return false;
     }
     return true;
 }
 
-bool ref_is_e4m3(unsigned code, double value)
+bool ref_is_e4m3(unsigned code, double value, bool strict)
 {
     if (isnan(value))
         return (code & 0x7f) == 0x7f;
     if (value != 0 && (code & 0x7f) && (code >> 7) != (signbit(value) ? 1u : 0u))
         return false;
-    return is_rounded(code & 0x7f, value, 0x7e, ref_e4m3_value);
+    return is_rounded(code & 0x7f, value, 0x7e, strict, ref_e4m3_value);
 }
 
 bool ref_is_e2m1(unsigned code, double value)
@@ -215,7 +233,7 @@ bool ref_is_e2m1(unsigned code, double value)
         return true; /* the format has no NaN; nothing is promised */
     if (value != 0 && (code & 7) && (code >> 3) != (signbit(value) ? 1u : 0u))
         return false;
-    return is_rounded(code & 7, value, 7, ref_e2m1_value);
+    return is_rounded(code & 7, value, 7, false, ref_e2m1_value);
 }
 
 /* ---- data ---- */
