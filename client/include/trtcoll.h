@@ -312,8 +312,12 @@ TRTCOLL_API int trtcoll_group_reform(struct trtcoll_group *group, uint32_t flags
 TRTCOLL_API int trtcoll_group_abort(struct trtcoll_group *group, const char *reason);
 
 /*
- * trtcoll_group_fd: an eventfd for event loops. Becomes readable when a served request of this group completes or the group breaks: read 8
- * bytes from it, then query all outstanding events (notifications coalesce). Owned by the group. Since 0.1.
+ * trtcoll_group_fd: a non-blocking eventfd for event loops. Becomes readable when a served request of this group completes or the group
+ * breaks: read 8 bytes from it, then query all outstanding events (notifications coalesce). Give the loop a timeout of its own as well,
+ * say a second, and query then too: a daemon that is killed together with its executors writes no eventfd any more.
+ * Owned by the group, valid until the group is left or re-formed.
+ *
+ * Returns 0 or ENOENT (the group has no served plan yet, so nothing can complete). Since 0.1.
  */
 TRTCOLL_API int trtcoll_group_fd(struct trtcoll_group *group, int *fd);
 
@@ -498,7 +502,9 @@ TRTCOLL_API const char *trtcoll_op_name(uint32_t op); /* "all-reduce"; NULL if u
 
 /*
  * The buffers of one run. Which are needed follows from the plan; one that the plan does not use must be NULL, so that nothing is
- * dropped silently. Single-tensor operations use in and out, lists in_list and out_list (an absent entry's pointer is ignored).
+ * dropped silently. All-reduce and broadcast use in and out. All-gather and reduce-scatter of one tensor use these or lists of one entry;
+ * of several tensors, in_list and out_list (an absent entry's pointer is ignored). All-to-all always uses the lists. A buffer of no bytes
+ * may be NULL. A barrier takes no buffers; its args may be NULL.
  */
 struct trtcoll_run_args {
     uint32_t size;
@@ -530,13 +536,15 @@ struct trtcoll_run_args {
  *            deadline). Served: posts a ring entry and returns; the buffers are the daemon's until the event has completed.
  * Blocking   Served: never waits for peers. May spin briefly for a ring slot; EAGAIN if none is free.
  * Buffers    `in` may equal `out` for all-reduce and broadcast. Any pointer works; see trtcoll_register for zero copy on the served lane.
+ *            A run may read what an unfinished run of the same group delivers. Where such buffers are staged and overlap only in part,
+ *            the answer is EAGAIN until the earlier run has completed.
  * stream     The CUDA stream to enqueue on; NULL on host groups (anything else is EINVAL there).
  * event      NULL: on the served lane the call then waits for completion itself. Otherwise *event receives the run's event, to be given
  *            back with trtcoll_event_put. On the direct lane of host devices it is complete already. Untouched on failure.
  *
  * Returns 0 or:
  *   EINVAL     a needed buffer is NULL, an unused one is not, tokens out of range, or a stream on a host group
- *   EAGAIN     ring full; nothing was enqueued
+ *   EAGAIN     ring full, or see Buffers; nothing was enqueued
  *   EQUOTA     staging needs more memory than the client may hold
  *   EPEERDEAD, ETIMEOUT, EMISMATCH, EEXECUTOR, EABORTED   the group is broken, last_error says why and by whom; re-form or leave
  *   ECONN      served lane: the daemon is gone (the direct lane goes on without it)
@@ -574,8 +582,9 @@ TRTCOLL_API void trtcoll_event_put(struct trtcoll_event *event);
 
 /*
  * Collectives without plans in the caller's hands: they look for a plan of the same descriptor in the group's cache (64 entries, least
- * recently used goes first) and make it when it is missing, then run and wait. Collective like both. The plan's max_tokens is the next
- * power of two of `tokens`. Errors as the two calls. Since 0.1.
+ * recently used goes first) and make it when it is missing, then run and wait. Collective like both; one at a time per group. The plan's
+ * size is the next power of two (desc->max_tokens is not looked at), so that few plans serve all sizes; a broadcast's is exact. Errors as
+ * the two calls. Since 0.1.
  */
 TRTCOLL_API int trtcoll_all_reduce(struct trtcoll_group *group, const void *in, void *out, uint64_t count, uint32_t dtype, uint32_t redop);
 TRTCOLL_API int trtcoll_all_reduce_fused(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *desc,
@@ -591,7 +600,8 @@ TRTCOLL_API int trtcoll_barrier(struct trtcoll_group *group);
 
 /*
  * trtcoll_supports: would a group of `nranks` on this context's device accept such an all-reduce? 0 yes; else the code that plan creation
- * would return, with the reason in trtcoll_last_error. Local, never blocks. Since 0.1.
+ * would return, with the reason in trtcoll_last_error. What only the daemon knows (quotas, its configuration) is not asked. Local, never
+ * blocks. Since 0.1.
  */
 TRTCOLL_API int trtcoll_supports(struct trtcoll_ctx *ctx, uint32_t nranks, const struct trtcoll_all_reduce_desc *desc);
 

@@ -247,8 +247,11 @@ static void check(struct tcc_served *served)
         return;
     if (!served->ending_ns)
         served->ending_ns = now_ns;
-    if (now_ns - served->ending_ns < GRACE_MS * TCC_MS)
+    if (now_ns - served->ending_ns < GRACE_MS * TCC_MS) {
+        if (served->notify)
+            tcw_ring_wake(served->cq_event); /* nobody else will: an event loop must ask again */
         return;
+    }
     reap(served);
     if (tcc_member_failure(served->member, &failure))
         code = failure.code;

@@ -506,6 +506,34 @@ static void test_group_fd(void **state)
     detach(&client);
 }
 
+/* An event loop without timeouts learns that nobody will complete its requests. */
+static void test_group_fd_at_break(void **state)
+{
+    struct fake *fake = *state;
+    struct fake_client client = fake_attach(fake, TCW_LANE_SERVED, COUNT);
+    struct pollfd readable = {.events = POLLIN};
+    struct trtcoll_event *event;
+    float in = 1, out;
+    uint64_t value;
+    int code;
+
+    assert_int_equal(trtcoll_group_fd(client.group, &readable.fd), 0);
+    atomic_store(&fake->hold, true);
+    assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
+    while (read(readable.fd, &value, sizeof(value)) > 0)
+        ;
+    break_group(fake);
+    tcw_ring_wake(readable.fd); /* as the control process does */
+    do {
+        assert_int_equal(poll(&readable, 1, 5000), 1);
+        assert_int_equal(read(readable.fd, &value, sizeof(value)), sizeof(value));
+        code = trtcoll_event_query(event);
+    } while (code == TRTCOLL_EAGAIN);
+    assert_int_equal(code, TRTCOLL_EPEERDEAD);
+    trtcoll_event_put(event);
+    detach(&client);
+}
+
 static void test_no_group_fd_yet(void **state)
 {
     struct fake_client client = fake_attach(*state, TCW_LANE_DIRECT, COUNT);
@@ -565,6 +593,7 @@ int main(void)
         with_fake(test_lying_executor),
         with_fake(test_stuck_executor),
         with_fake(test_group_fd),
+        with_fake(test_group_fd_at_break),
         with_fake(test_no_group_fd_yet),
         with_fake(test_staging_reuse),
     };
