@@ -215,7 +215,7 @@ int trtcoll_ctx_open(const struct trtcoll_ctx_options *user, struct trtcoll_ctx 
     }
     code = hello(ctx, &options, deadline_ns);
     if (code) {
-        tcc_rpc_destroy(&ctx->rpc);
+        tcc_rpc_destroy(&ctx->rpc, false);
         free_ctx(ctx);
         return code;
     }
@@ -229,7 +229,7 @@ void trtcoll_ctx_close(struct trtcoll_ctx *ctx)
     if (!ctx)
         return;
     tcc_groups_end(ctx, tcc_forked(ctx));
-    tcc_rpc_destroy(&ctx->rpc);
+    tcc_rpc_destroy(&ctx->rpc, tcc_forked(ctx));
     free_ctx(ctx);
 }
 

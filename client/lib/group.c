@@ -206,6 +206,7 @@ static int leave(struct trtcoll_group *group, uint64_t deadline_ns)
 int trtcoll_group_leave(struct trtcoll_group *group)
 {
     struct trtcoll_group **link;
+    struct trtcoll_ctx *ctx;
     int code = tcc_group_enter(group);
 
     if (code)
@@ -216,7 +217,10 @@ int trtcoll_group_leave(struct trtcoll_group *group)
     if (*link)
         *link = group->next;
     pthread_mutex_unlock(&group->ctx->lock);
-    return leave(group, tcc_ctx_deadline(group->ctx));
+    ctx = group->ctx;
+    code = leave(group, tcc_ctx_deadline(ctx));
+    tcc_staging_trim(ctx, false);
+    return code;
 }
 
 void tcc_groups_end(struct trtcoll_ctx *ctx, bool forked)

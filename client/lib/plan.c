@@ -20,7 +20,8 @@ void tcc_plan_destroy(struct trtcoll_plan *plan)
     struct tcc_member *member = plan->member;
     struct trtcoll_ctx *ctx = member->ctx;
 
-    if (plan->workspace)
+    /* In a forked child locks may be held for ever; there the workspaces go with the member. */
+    if (plan->workspace && !tcc_forked(ctx))
         tcc_workspace_put(member, plan->workspace);
     tcc_member_drop(member);
     tcc_free(ctx, plan);

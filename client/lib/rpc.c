@@ -37,9 +37,11 @@ int tcc_rpc_create(struct tcc_rpc *rpc, int socket, void (*announced)(void *arg,
     return 0;
 }
 
-void tcc_rpc_destroy(struct tcc_rpc *rpc)
+void tcc_rpc_destroy(struct tcc_rpc *rpc, bool forked)
 {
     close(rpc->socket);
+    if (forked)
+        return;
     pthread_cond_destroy(&rpc->changed);
     pthread_mutex_destroy(&rpc->lock);
 }

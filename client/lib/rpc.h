@@ -31,7 +31,8 @@ struct tcc_rpc {
 };
 
 int tcc_rpc_create(struct tcc_rpc *rpc, int socket, void (*announced)(void *arg, const struct tcw_packet *packet), void *arg);
-void tcc_rpc_destroy(struct tcc_rpc *rpc); /* closes the socket; no call may be outstanding */
+/* Closes the socket; no call may be outstanding. In a forked child the locks are left as they are: others seem to hold or await them. */
+void tcc_rpc_destroy(struct tcc_rpc *rpc, bool forked);
 
 /*
  * Sends a request and waits for its answer, which must have opcode `expected`. 0: *reply is filled, its fds are the caller's.

@@ -134,8 +134,11 @@ void tcc_served_destroy(struct tcc_served *served)
     munmap(served->base, served->bytes);
     close(served->sq_event);
     close(served->cq_event);
-    pthread_cond_destroy(&served->done);
-    pthread_mutex_destroy(&served->lock);
+    /* A child has inherited waiters that will never leave: destroying the condition would wait for them. */
+    if (!tcc_forked(ctx)) {
+        pthread_cond_destroy(&served->done);
+        pthread_mutex_destroy(&served->lock);
+    }
     tcc_free(ctx, served);
 }
 

@@ -277,13 +277,47 @@ static void test_fork(void **state)
     trtcoll_ctx_close(client.ctx);
 }
 
+/* The parent's threads wait on locks and conditions that the child inherits in that state. */
+static void test_fork_while_waiting(void **state)
+{
+    struct fake *fake = *state;
+    struct fake_client client = fake_attach(fake, TCW_LANE_SERVED, 1);
+    struct trtcoll_event *event;
+    pthread_t threads[THREADS];
+    float in = 4, out = 0;
+    int status;
+    pid_t child;
+
+    atomic_store(&fake->hold, true);
+    assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, wait_for, event), 0);
+    for (int round = 0; round < 20; round++) {
+        poll(NULL, 0, round); /* whatever the threads are doing now */
+        child = fork();
+        if (!child) {
+            alarm(20); /* a hang of the child fails the test */
+            trtcoll_ctx_close(client.ctx);
+            _exit(0);
+        }
+        assert_true(child > 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    atomic_store(&fake->hold, false);
+    join_all(threads, THREADS);
+    assert_true(out == 4);
+    trtcoll_event_put(event);
+    trtcoll_ctx_close(client.ctx);
+}
+
 #define with_fake(test) cmocka_unit_test_setup_teardown(test, fake_setup, fake_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         with_fake(test_requests),          with_fake(test_waits),     with_fake(test_direct), with_fake(test_one_event),
-        with_fake(test_errors_per_thread), with_fake(test_allocator), with_fake(test_fork),
+        with_fake(test_errors_per_thread), with_fake(test_allocator), with_fake(test_fork),   with_fake(test_fork_while_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
