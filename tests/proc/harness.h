@@ -149,7 +149,7 @@ struct proc_run {
 };
 
 struct proc_run *proc_run_start(struct proc_daemon *daemon, int nranks, proc_body body, void *arg);
-/* Starts a replacement for a rank that has ended. */
+/* Starts a replacement for a rank that has ended or been killed. */
 void proc_run_again(struct proc_run *run, int rank, proc_body body, void *arg);
 /* Waits for all ranks: each must return from its function (or die of the signal it was sent by proc_run_kill). Fails the test otherwise. */
 void proc_run_wait(struct proc_run *run, unsigned timeout_ms);
@@ -158,7 +158,10 @@ void proc_run_await(struct proc_run *run, int rank, uint32_t step);
 void proc_run_await_all(struct proc_run *run, uint32_t step);
 /* Tells the ranks (proc_await_parent) to go on, and stores the time in the parent's values[0]. */
 void proc_run_reach(struct proc_run *run, uint32_t step);
-/* Sends a signal and stores the time in the parent's values[0]; SIGKILL becomes the rank's expected end and is reaped. */
+/*
+ * Sends a signal and stores the time in the parent's values[0]; SIGKILL becomes the rank's expected end. It is reaped by
+ * proc_run_wait: until then the daemon can still see what killed it.
+ */
 void proc_run_kill(struct proc_run *run, int rank, int signal);
 
 /* Start, wait, done. */

@@ -212,9 +212,45 @@ struct proc_run *proc_run_start(struct proc_daemon *daemon, int nranks, proc_bod
     return run;
 }
 
+/* True when the rank has ended and is reaped; fails the test if it ended badly. */
+static bool reap_rank(struct proc_run *run, int rank)
+{
+    int status;
+    if (run->pids[rank] && waitpid(run->pids[rank], &status, WNOHANG) == 0)
+        return false;
+    if (!run->pids[rank])
+        return true;
+    run->pids[rank] = 0;
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == run->expected_signal[rank];
+    bool returned = WIFEXITED(status) && WEXITSTATUS(status) == 0 && atomic_load(&run->shared->ranks[rank].finished);
+    if (!killed && !returned)
+        fail_msg("rank %d ended with wait status %#x: %s", rank, (unsigned)status, run->shared->ranks[rank].text);
+    return true;
+}
+
+/* Reaps what has ended and returns how many still run. The killed come last: as long as they are zombies the daemon can see why. */
+static int reap(struct proc_run *run)
+{
+    int running = 0, killed = 0;
+    for (int rank = 0; rank < run->nranks; rank++) {
+        if (run->expected_signal[rank])
+            killed += run->pids[rank] != 0;
+        else
+            running += !reap_rank(run, rank);
+    }
+    for (int rank = 0; rank < run->nranks && killed && !running; rank++)
+        running += !reap_rank(run, rank);
+    return running;
+}
+
 void proc_run_again(struct proc_run *run, int rank, proc_body body, void *arg)
 {
-    assert_int_equal(run->pids[rank], 0);
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    while (!reap_rank(run, rank)) {
+        if (proc_now_ns() > end)
+            fail_msg("rank %d does not end", rank);
+        proc_nap();
+    }
     struct proc_slot *slot = &run->shared->ranks[rank];
     atomic_store(&slot->step, 0);
     atomic_store(&slot->finished, 0);
@@ -265,28 +301,6 @@ bool proc_runs_end(void)
     return left;
 }
 
-/* Reaps what has ended; fails the test at the first rank that ended badly. Returns how many still run. */
-static int reap(struct proc_run *run)
-{
-    int running = 0;
-    for (int rank = 0; rank < run->nranks; rank++) {
-        int status;
-        if (!run->pids[rank])
-            continue;
-        if (waitpid(run->pids[rank], &status, WNOHANG) == 0) {
-            running++;
-            continue;
-        }
-        run->pids[rank] = 0;
-        if (WIFSIGNALED(status) && WTERMSIG(status) == run->expected_signal[rank])
-            continue;
-        if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && atomic_load(&run->shared->ranks[rank].finished))
-            continue;
-        fail_msg("rank %d ended with wait status %#x: %s", rank, (unsigned)status, run->shared->ranks[rank].text);
-    }
-    return running;
-}
-
 void proc_run_wait(struct proc_run *run, unsigned timeout_ms)
 {
     uint64_t end = proc_now_ns() + timeout_ms * 1000000ull;
@@ -333,8 +347,4 @@ void proc_run_kill(struct proc_run *run, int rank, int signal)
         run->expected_signal[rank] = SIGKILL;
     atomic_store(&run->shared->parent.values[0], proc_now_ns());
     assert_int_equal(kill(run->pids[rank], signal), 0);
-    if (signal == SIGKILL) {
-        waitpid(run->pids[rank], NULL, 0);
-        run->pids[rank] = 0;
-    }
 }
