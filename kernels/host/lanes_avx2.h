@@ -7,6 +7,8 @@
 #include <immintrin.h>
 #include <stddef.h>
 
+#define V16_SPECIALIZE 1
+
 struct v16 {
     __m256 lo, hi;
 };

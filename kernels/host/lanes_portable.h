@@ -14,6 +14,9 @@ struct v16 {
     float x[16];
 };
 
+/* Conversions are too long to be copied to everywhere they are used. */
+#define V16_OUTLINED static __attribute__((noinline, unused))
+
 #define V16_EACH(expression)                                                                                                               \
     do {                                                                                                                                   \
         struct v16 r_;                                                                                                                     \
@@ -34,30 +37,30 @@ static inline struct v16 v16_mul(struct v16 a, struct v16 b)
 {
     V16_EACH(a.x[i] * b.x[i]);
 }
-static inline struct v16 v16_div(struct v16 a, struct v16 b)
+V16_OUTLINED struct v16 v16_div(struct v16 a, struct v16 b)
 {
     V16_EACH(a.x[i] / b.x[i]);
 }
 /* NaN wins; of equal values the first stays. */
-static inline struct v16 v16_min(struct v16 a, struct v16 b)
+V16_OUTLINED struct v16 v16_min(struct v16 a, struct v16 b)
 {
     V16_EACH(b.x[i] < a.x[i] || b.x[i] != b.x[i] ? b.x[i] : a.x[i]);
 }
-static inline struct v16 v16_max(struct v16 a, struct v16 b)
+V16_OUTLINED struct v16 v16_max(struct v16 a, struct v16 b)
 {
     V16_EACH(b.x[i] > a.x[i] || b.x[i] != b.x[i] ? b.x[i] : a.x[i]);
 }
-static inline struct v16 v16_round_fp16(struct v16 a)
+V16_OUTLINED struct v16 v16_round_fp16(struct v16 a)
 {
     V16_EACH(tck_round_fp16(a.x[i]));
 }
-static inline struct v16 v16_round_bf16(struct v16 a)
+V16_OUTLINED struct v16 v16_round_bf16(struct v16 a)
 {
     V16_EACH(tck_round_bf16(a.x[i]));
 }
 
 /* Largest magnitude; NaN is ignored. */
-static inline float v16_largest(struct v16 a)
+V16_OUTLINED float v16_largest(struct v16 a)
 {
     float largest = 0;
     for (int i = 0; i < 16; i++) {
@@ -73,13 +76,13 @@ static inline struct v16 v16_load_fp32(const void *p)
     memcpy(&r, p, sizeof(r));
     return r;
 }
-static inline struct v16 v16_load_fp16(const void *p)
+V16_OUTLINED struct v16 v16_load_fp16(const void *p)
 {
     uint16_t h[16];
     memcpy(h, p, sizeof(h));
     V16_EACH(tck_float_from_fp16(h[i]));
 }
-static inline struct v16 v16_load_bf16(const void *p)
+V16_OUTLINED struct v16 v16_load_bf16(const void *p)
 {
     uint16_t h[16];
     memcpy(h, p, sizeof(h));
@@ -89,14 +92,14 @@ static inline void v16_store_fp32(void *p, struct v16 a)
 {
     memcpy(p, &a, sizeof(a));
 }
-static inline void v16_store_fp16(void *p, struct v16 a)
+V16_OUTLINED void v16_store_fp16(void *p, struct v16 a)
 {
     uint16_t h[16];
     for (int i = 0; i < 16; i++)
         h[i] = tck_fp16_from_float(a.x[i]);
     memcpy(p, h, sizeof(h));
 }
-static inline void v16_store_bf16(void *p, struct v16 a)
+V16_OUTLINED void v16_store_bf16(void *p, struct v16 a)
 {
     uint16_t h[16];
     for (int i = 0; i < 16; i++)
@@ -104,7 +107,7 @@ static inline void v16_store_bf16(void *p, struct v16 a)
     memcpy(p, h, sizeof(h));
 }
 /* 16 codes of one byte. */
-static inline void v16_store_e4m3(void *p, struct v16 a)
+V16_OUTLINED void v16_store_e4m3(void *p, struct v16 a)
 {
     uint8_t codes[16];
     for (int i = 0; i < 16; i++)
@@ -112,7 +115,7 @@ static inline void v16_store_e4m3(void *p, struct v16 a)
     memcpy(p, codes, sizeof(codes));
 }
 /* 16 codes of four bits, the even element in the low half. */
-static inline void v16_store_e2m1(void *p, struct v16 a)
+V16_OUTLINED void v16_store_e2m1(void *p, struct v16 a)
 {
     uint8_t codes[8];
     for (int i = 0; i < 8; i++)

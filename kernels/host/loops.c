@@ -8,7 +8,13 @@
 
 #include TCK_LANES
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
+/* HOT: specialized for its constant arguments where the lanes are worth it. COLD: one copy, whatever the arguments. */
+#ifdef V16_SPECIALIZE
+#define HOT inline __attribute__((always_inline))
+#else
+#define HOT inline
+#endif
+#define COLD __attribute__((noinline))
 
 #define T          fp32
 #define T_BYTES    4
