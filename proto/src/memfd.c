@@ -81,6 +81,8 @@ int tcw_memfd_check(int fd, uint64_t bytes, const char **why)
         *why = "not a memfd";
     else if (!(seals & F_SEAL_SHRINK))
         *why = "not sealed against shrinking (F_SEAL_SHRINK)";
+    else if (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
+        *why = "sealed against writing";
     else if (fstatfs(fd, &filesystem) || filesystem.f_type != TMPFS_MAGIC)
         *why = "not ordinary shared memory (huge pages are not accepted)";
     else if (fstat(fd, &status) || !S_ISREG(status.st_mode) || (uint64_t)status.st_size < bytes)

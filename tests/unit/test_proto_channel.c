@@ -329,6 +329,8 @@ static void test_memfd_check(void **state)
     expect_bad(memfd(MFD_ALLOW_SEALING, 8192, 0), 8192, "not sealed");
     expect_bad(memfd(MFD_ALLOW_SEALING, 8192, F_SEAL_GROW), 8192, "sealed against growing only");
     expect_bad(memfd(0, 8192, 0), 8192, "cannot be sealed");
+    expect_bad(memfd(MFD_ALLOW_SEALING, 8192, F_SEAL_SHRINK | F_SEAL_WRITE), 8192, "sealed against writing");
+    expect_bad(memfd(MFD_ALLOW_SEALING, 8192, F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE), 8192, "sealed against future writing");
     expect_bad(eventfd(0, EFD_CLOEXEC), 1, "an eventfd");
     expect_bad(open("/dev/zero", O_RDWR | O_CLOEXEC), 1, "a device");
     expect_bad(open("/", O_RDONLY | O_CLOEXEC | O_DIRECTORY), 1, "a directory");
