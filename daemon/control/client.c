@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HELLO_MS = 10000 };
+enum { HELLO_MS = 10000, MAX_STRANGERS = 64 }; /* connections of one uid that have not said hello: descriptors are everybody's */
 
 /* ---- words ---- */
 
@@ -38,11 +38,15 @@ static void log_line(const struct tcd_client *client, tcd_level level, const cha
 
 void tcd_client_log(struct tcd_client *client, tcd_level level, const char *format, ...)
 {
-    unsigned suppressed;
+    uint64_t now = tcw_now_ns();
+    unsigned suppressed, all_suppressed;
     va_list args;
 
-    if (level > tcd_log_level() || !tcd_rate_allow(&client->rate, tcw_now_ns(), &suppressed))
+    if (level > tcd_log_level() || !tcd_rate_allow(&client->daemon->client_lines, TCD_RATE_CLIENTS, now, &all_suppressed) ||
+        !tcd_rate_allow(&client->rate, TCD_RATE_CLIENT, now, &suppressed))
         return;
+    if (all_suppressed)
+        tcd_log(TCD_NOTICE, "%u lines about clients were left out", all_suppressed);
     if (suppressed)
         tcd_log(TCD_NOTICE, "client %llu (pid %d): %u lines about it were left out", (unsigned long long)client->id,
                 (int)client->process.pid, suppressed);
@@ -166,7 +170,7 @@ static void on_ended(void *arg, int code, const char *why)
     if (code == TCW_ECONN)
         tcd_client_doom(client, TCD_HANGUP, "hang-up");
     else if (code == TCW_EPROTO)
-        tcd_client_doom(client, TCD_EXPELLED, "a message that is %s", why);
+        tcd_client_doom(client, TCD_EXPELLED, "a bad message: %s", why);
     else
         tcd_client_doom(client, TCD_EXPELLED, "%s", why);
 }
@@ -212,7 +216,12 @@ static struct tcd_client *client_new(struct tcd_daemon *daemon, int socket)
         client->account = tcd_account_open(&daemon->accounts, peer.uid);
         client->handle = client->account ? tcd_handle_add(&daemon->clients, client) : 0;
     }
+    if (client->handle && client->account->strangers >= MAX_STRANGERS) {
+        tcd_handle_remove(&daemon->clients, client->handle);
+        client->handle = 0;
+    }
     if (client->handle) {
+        client->account->strangers++;
         client->id = ++daemon->last_client_id;
         client->attached_ns = realtime_ns();
         tcd_process_open(&client->process, socket, peer.pid);
@@ -227,6 +236,7 @@ static struct tcd_client *client_new(struct tcd_daemon *daemon, int socket)
 static void client_delete(struct tcd_client *client)
 {
     tcd_process_close(&client->process);
+    client->account->strangers--;
     tcd_account_close(client->account, &client->usage);
     tcd_handle_remove(&client->daemon->clients, client->handle);
     free(client);
@@ -246,9 +256,11 @@ void tcd_client_accept(struct tcd_daemon *daemon, int socket)
 {
     struct tcd_client *client = client_new(daemon, socket);
     struct tcd_connection_callbacks callbacks = {on_message, on_ended, client};
+    unsigned suppressed;
 
     if (!client) {
-        tcd_log(TCD_ERR, "a connection was dropped: no memory, or more than the daemon can count");
+        if (tcd_rate_allow(&daemon->client_lines, TCD_RATE_CLIENTS, tcw_now_ns(), &suppressed))
+            tcd_log(TCD_ERR, "a connection was dropped: no memory, or its user has too many that say nothing");
         close(socket);
         return;
     }
@@ -325,8 +337,9 @@ static void note_end(struct tcd_client *client, const struct tcd_departure *depa
 
     if (client->doom == TCD_EXPELLED) {
         counters->clients_expelled++;
-        tcd_daemon_problem(client->daemon, "client %llu (pid %d) was expelled: %s", (unsigned long long)client->id,
-                           (int)client->process.pid, client->doom_text);
+        tcd_client_log(client, TCD_WARNING, "expelled: %s", client->doom_text);
+        tcd_daemon_remember(client->daemon, "client %llu (pid %d) was expelled: %s", (unsigned long long)client->id,
+                            (int)client->process.pid, client->doom_text);
     } else if (client->doom == TCD_HANGUP && !departure->orderly && had_groups) {
         counters->clients_died++;
         tcd_client_log(client, TCD_NOTICE, "%s", departure->text);
@@ -375,6 +388,8 @@ static void client_end(struct tcd_client *client)
         daemon->tools--;
     else if (client->greeted)
         daemon->counters.clients--;
+    if (!client->greeted)
+        client->account->strangers--;
     tcd_publish_client_ended(client);
     tcd_account_close(client->account, &client->usage);
     tcd_handle_remove(&daemon->clients, client->handle);

@@ -34,6 +34,12 @@ static uint64_t realtime_ns(void)
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
+static void remember(struct tcd_daemon *daemon, const char *text)
+{
+    tcw_text_set(daemon->counters.last_problem, sizeof(daemon->counters.last_problem), text);
+    daemon->counters.last_problem_ns = realtime_ns();
+}
+
 void tcd_daemon_problem(struct tcd_daemon *daemon, const char *format, ...)
 {
     char text[TCW_TEXT_BYTES * 2];
@@ -43,17 +49,33 @@ void tcd_daemon_problem(struct tcd_daemon *daemon, const char *format, ...)
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     tcd_log(TCD_WARNING, "%s", text);
-    tcw_text_set(daemon->counters.last_problem, sizeof(daemon->counters.last_problem), text);
-    daemon->counters.last_problem_ns = realtime_ns();
+    remember(daemon, text);
 }
 
-static void show_state(struct tcd_daemon *daemon)
+void tcd_daemon_remember(struct tcd_daemon *daemon, const char *format, ...)
 {
-    tcd_notify_status("%s%u clients, %u group instances",
-                      daemon->stopping   ? "stopping, "
-                      : daemon->draining ? "draining, "
-                                         : "",
-                      (unsigned)daemon->counters.clients, daemon->instances.count);
+    char text[TCW_TEXT_BYTES * 2];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    remember(daemon, text);
+}
+
+void tcd_daemon_show_state(struct tcd_daemon *daemon)
+{
+    char text[sizeof(daemon->state_text)];
+
+    snprintf(text, sizeof(text), "%s%u clients, %u group instances",
+             daemon->stopping   ? "stopping, "
+             : daemon->draining ? "draining, "
+                                : "",
+             (unsigned)daemon->counters.clients, daemon->instances.count);
+    if (!strcmp(text, daemon->state_text))
+        return;
+    memcpy(daemon->state_text, text, sizeof(text));
+    tcd_notify_status("%s", text);
 }
 
 /* ---- ending clients ---- */
@@ -62,7 +84,6 @@ static void on_reap(uv_idle_t *idle)
 {
     uv_idle_stop(idle);
     tcd_clients_reap(idle->data);
-    show_state(idle->data);
 }
 
 /* An idle handle keeps the loop from sleeping, so the next turn comes at once. */
@@ -125,7 +146,7 @@ void tcd_daemon_drain(struct tcd_daemon *daemon, bool drain)
             tcd_client_send(client, TCW_MSG_DRAINING, 0, &draining, NULL, 0);
     }
     tcd_publish_daemon(daemon);
-    show_state(daemon);
+    tcd_daemon_show_state(daemon);
 }
 
 void tcd_daemon_stop(struct tcd_daemon *daemon)
@@ -301,7 +322,7 @@ static int run(struct tcd_daemon *daemon)
         tcd_log(TCD_NOTICE, "trtcolld %s started, pid %d, node '%s', %u devices, %s", TCD_VERSION, (int)getpid(), daemon->counters.node,
                 daemon->device_count, daemon->runtime.dir);
         tcd_notify_ready();
-        show_state(daemon);
+        tcd_daemon_show_state(daemon);
     }
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     if (uv_loop_close(&daemon->loop))

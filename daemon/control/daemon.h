@@ -56,7 +56,9 @@ struct tcd_daemon {
     struct tcd_link accounts;       /* struct tcd_account */
     uint64_t last_client_id;
     uint64_t last_epoch; /* highest of the groups that are gone: a name that is taken again goes on from here, so no epoch repeats */
-    uint32_t tools; /* of the clients, operators' tools */
+    uint32_t tools;      /* of the clients, operators' tools */
+    struct tcd_rate client_lines;
+    char state_text[96]; /* as systemd knows it */
 
     /* Clients that are to end. Ending happens from the loop, never from inside another object's work. */
     struct tcd_link doomed;
@@ -75,12 +77,17 @@ int tcd_daemon_run(const struct tcd_daemon_options *options);
 /* Logs a problem and remembers it as the latest. */
 void tcd_daemon_problem(struct tcd_daemon *daemon, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Only remembers it. */
+void tcd_daemon_remember(struct tcd_daemon *daemon, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Lets nobody new in, and tells clients; false ends it again. */
 void tcd_daemon_drain(struct tcd_daemon *daemon, bool drain);
 /* The way out: drain, wait for clients up to the drain deadline, then end. A second call ends at once. */
 void tcd_daemon_stop(struct tcd_daemon *daemon);
 /* Something is doomed: tcd_clients_reap runs in the next turn, which comes at once. */
 void tcd_daemon_reap_soon(struct tcd_daemon *daemon);
+/* Tells systemd what the daemon does, if that has changed. */
+void tcd_daemon_show_state(struct tcd_daemon *daemon);
 /* A client has ended: the last one may be what the daemon waits for. */
 void tcd_daemon_client_ended(struct tcd_daemon *daemon);
 

@@ -130,6 +130,7 @@ void tcd_hello(struct tcd_client *client, uint32_t sequence, const struct tcw_he
     }
     tcd_alarm_stop(&client->patience);
     client->greeted = true;
+    client->account->strangers--;
     client->tool = hello->role == 1;
     client->features = hello->features;
     if (device)

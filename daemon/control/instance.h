@@ -65,7 +65,7 @@ struct tcd_instance {
     struct tcd_link workspaces; /* struct tcd_workspace */
     struct tcd_workspace *newest[TCW_LANE_COUNT];
     uint64_t generations; /* of workspaces, both lanes */
-    uint32_t plan_count;
+    uint32_t ready_plans;
 
     struct tcd_member members[];
 };

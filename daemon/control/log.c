@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 1024, RATE_LINES = 20 };
+enum { LINE_BYTES = 1024 };
 static const uint64_t RATE_WINDOW_NS = 10000000000ull;
 
 static tcd_level threshold = TCD_INFO;
@@ -91,14 +91,14 @@ void tcd_log(tcd_level level, const char *format, ...)
         return;
 }
 
-bool tcd_rate_allow(struct tcd_rate *rate, uint64_t now_ns, unsigned *suppressed)
+bool tcd_rate_allow(struct tcd_rate *rate, unsigned limit, uint64_t now_ns, unsigned *suppressed)
 {
     *suppressed = 0;
     if (now_ns - rate->window_ns >= RATE_WINDOW_NS) {
         *suppressed = rate->suppressed;
         *rate = (struct tcd_rate){.window_ns = now_ns};
     }
-    if (rate->lines >= RATE_LINES) {
+    if (rate->lines >= limit) {
         rate->suppressed++;
         return false;
     }

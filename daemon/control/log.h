@@ -21,13 +21,15 @@ const char *tcd_level_name(tcd_level level);
 
 void tcd_log(tcd_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* So many lines in a window of time; one per client, so that none can flood the log. */
+/* At most `limit` lines in ten seconds: one per client, and one for all lines that clients cause, so that reconnecting helps nobody to
+ * flood the log. */
+enum { TCD_RATE_CLIENT = 20, TCD_RATE_CLIENTS = 2000 };
 struct tcd_rate {
     uint64_t window_ns;
     unsigned lines;
     unsigned suppressed;
 };
 /* Whether one more line may be written; *suppressed: lines that were dropped before it and should be mentioned. */
-bool tcd_rate_allow(struct tcd_rate *rate, uint64_t now_ns, unsigned *suppressed);
+bool tcd_rate_allow(struct tcd_rate *rate, unsigned limit, uint64_t now_ns, unsigned *suppressed);
 
 #endif

@@ -4,9 +4,16 @@
 #include "text.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-enum { MAX_MEMORIES_PER_CLIENT = 4096 }; /* descriptors held here */
+/* Each is a descriptor held here, and descriptors are everybody's: one uid gets a quarter of them. */
+static uint32_t max_memories(void)
+{
+    struct rlimit files;
+
+    return getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur > 1u << 20 ? 1u << 18 : (uint32_t)files.rlim_cur / 4;
+}
 
 /* A request to an executor on behalf of a client, which may be gone when the answer comes: handles, no pointers. */
 struct call {
@@ -46,6 +53,7 @@ static void memory_drop(struct tcd_memory *memory)
 {
     if (memory->fd >= 0)
         close(memory->fd);
+    memory->client->account->memories--;
     tcd_list_remove(&memory->link);
     tcd_handle_remove(&memory->client->daemon->memories, memory->handle);
     free(memory);
@@ -65,17 +73,14 @@ static struct tcd_memory *memory_create(struct tcd_client *client, uint64_t byte
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     struct tcd_memory *memory;
     struct tcd_device *device;
-    struct tcd_link *at;
-    unsigned count = 0;
 
     if (!bytes || bytes > 1ull << 50) {
         tcd_error_set(error, TCW_EINVAL, "%llu bytes asked for, allowed: 1 to 2^50", (unsigned long long)bytes);
         return NULL;
     }
-    TCD_EACH (at, &client->memories)
-        count++;
-    if (count >= MAX_MEMORIES_PER_CLIENT) {
-        tcd_error_set(error, TCW_EQUOTA, "%u memory objects held, %d are allowed to one client", count, MAX_MEMORIES_PER_CLIENT);
+    if (client->account->memories >= max_memories()) {
+        tcd_error_set(error, TCW_EQUOTA, "%u memory objects held by clients of uid %u, %u are allowed", client->account->memories,
+                      client->uid, max_memories());
         return NULL;
     }
     device = client->device ? client->device : tcd_device_least(client->daemon);
@@ -108,6 +113,7 @@ static struct tcd_memory *memory_create(struct tcd_client *client, uint64_t byte
         client->registered_bytes += bytes;
     else
         device->memory_bytes += bytes;
+    client->account->memories++;
     tcd_list_append(&client->memories, &memory->link);
     return memory;
 }

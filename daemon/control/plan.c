@@ -16,19 +16,20 @@ static uint64_t all_ranks(const struct tcd_instance *instance)
     return instance->size == 64 ? UINT64_MAX : (1ull << instance->size) - 1;
 }
 
-static void hold(struct tcd_plan *plan, struct tcd_member *member, int add)
+static void hold(struct tcd_member *member, int add)
 {
     struct tcd_client *client = member->client;
 
     if (add < 0)
         tcd_quota_give(&client->usage, client->account, TCD_PLANS, 1);
     member->plans += (uint32_t)add;
-    plan->instance->plan_count += (uint32_t)add;
 }
 
 static void plan_free(struct tcd_plan *plan)
 {
     tcd_alarm_stop(&plan->patience);
+    if (plan->state == TCD_PLAN_READY)
+        plan->instance->ready_plans--;
     if (plan->workspace)
         tcd_workspace_drop(plan->workspace);
     tcd_list_remove(&plan->link);
@@ -76,7 +77,7 @@ void tcd_plan_fail(struct tcd_plan *plan, const struct tcw_error *error)
         if (!(plan->waiting >> i & 1))
             continue;
         plan->waiting &= ~(1ull << i);
-        hold(plan, &instance->members[i], -1);
+        hold(&instance->members[i], -1);
         refuse(plan, &instance->members[i], plan->sequences[i]);
     }
     if (plan->arrived == all_ranks(instance) || instance->state == TCD_BROKEN)
@@ -239,7 +240,7 @@ static void collect(struct tcd_plan *plan, struct tcd_member *member, uint32_t s
         tcd_plan_fail(plan, &error);
         return;
     }
-    hold(plan, member, 1);
+    hold(member, 1);
     plan->waiting |= 1ull << member->rank;
     plan->sequences[member->rank] = sequence;
     if (differs(plan, member, &create->desc, &error)) {
@@ -306,7 +307,7 @@ void tcd_plan_create(struct tcd_client *client, uint32_t sequence, const struct 
 static void release(struct tcd_plan *plan, struct tcd_member *member)
 {
     plan->holders &= ~(1ull << member->rank);
-    hold(plan, member, -1);
+    hold(member, -1);
     tcd_plan_build_drop(plan, member);
     if (!plan->holders)
         plan_free(plan);

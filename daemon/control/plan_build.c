@@ -91,6 +91,7 @@ static void finish(struct tcd_plan *plan)
 
     tcd_alarm_stop(&plan->patience);
     plan->state = TCD_PLAN_READY;
+    instance->ready_plans++;
     plan->holders = plan->waiting;
     plan->waiting = 0;
     for (i = 0; i < instance->size; i++)
@@ -296,10 +297,17 @@ void tcd_plan_build_undo(struct tcd_plan *plan)
 
     if (!plan->workspace)
         return;
-    if (plan->outstanding)
-        for (i = 0; i < plan->instance->size; i++)
-            if (plan->instance->members[i].client)
-                tcd_plan_build_drop(plan, &plan->instance->members[i]);
+    for (i = 0; i < plan->instance->size; i++) {
+        struct tcd_member *member = &plan->instance->members[i];
+
+        if (!member->attachment)
+            continue;
+        /* An attachment that no client knows yet may be what failed: the next plan makes a new one. */
+        if (!member->attachment->given)
+            tcd_attachment_destroy(member->attachment);
+        else if (plan->outstanding)
+            tcd_plan_build_drop(plan, member);
+    }
     /* Some may have got this workspace and some not: the next plan makes its own. */
     if (tcd_workspace_has_fds(plan->workspace))
         tcd_workspace_retire(plan->workspace);

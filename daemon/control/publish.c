@@ -19,9 +19,9 @@ void tcd_publish_daemon(struct tcd_daemon *daemon)
 
     for (i = 0; i < daemon->device_count; i++)
         memory += daemon->devices[i].memory_bytes;
-    for (i = 0; i < daemon->plans.capacity; i++) {
-        const struct tcd_plan *plan = tcd_handle_at(&daemon->plans, i);
-        plans += plan && plan->state == TCD_PLAN_READY;
+    for (i = 0; i < daemon->instances.capacity; i++) {
+        const struct tcd_instance *instance = tcd_handle_at(&daemon->instances, i);
+        plans += instance ? instance->ready_plans : 0;
     }
     row->heartbeat_ns = tcw_now_ns();
     row->draining = daemon->draining;
@@ -122,15 +122,13 @@ void tcd_publish_instance(const struct tcd_instance *instance)
                                   .size = instance->size,
                                   .joined = instance->present,
                                   .state = instance->state,
+                                  .plans = instance->ready_plans,
                                   .workspace_bytes = tcd_workspaces_bytes(instance),
                                   .workspace_generation = instance->generations,
                                   .deadline_ns = instance->deadline_ns,
                                   .code = (uint64_t) - (int64_t)instance->cause.code,
                                   .culprit = instance->state == TCD_BROKEN ? instance->cause.rank : TCW_NOBODY};
-    struct tcd_link *at;
 
-    TCD_EACH (at, &instance->plans)
-        row.plans += TCD_ENTRY(at, struct tcd_plan, link)->state == TCD_PLAN_READY;
     memcpy(row.name, instance->group->name, sizeof(row.name));
     tcw_text_set(row.origin, sizeof(row.origin), origin(instance->group));
     tcw_text_set(row.problem, sizeof(row.problem), instance->cause.text);

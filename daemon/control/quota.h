@@ -20,6 +20,8 @@ struct tcd_account {
     struct tcd_link link;
     uint32_t uid;
     uint32_t clients;
+    uint32_t strangers; /* of them, those without a hello */
+    uint32_t memories;  /* memory objects: each is a descriptor here */
     struct tcd_usage usage;
 };
 

@@ -155,7 +155,7 @@ static int load(struct reloading *reloading)
     struct tcd_daemon *daemon = reloading->daemon;
     struct tcd_reload_report *report = reloading->report;
     struct tcf_config *next = tcf_config_load(daemon->config_path, &report->issues);
-    unsigned refused;
+    unsigned refused = 0;
     uint32_t i;
 
     if (!next) {
@@ -164,7 +164,7 @@ static int load(struct reloading *reloading)
                     report->issues.items[i].text);
         return TCW_EINVAL;
     }
-    refused = tcf_config_diff(daemon->config, next, group_in_use, on_difference, reloading);
+    tcf_config_diff(daemon->config, next, group_in_use, on_difference, reloading);
     keep_options(&next->options, &daemon->config->options);
     keep_topology(next, daemon->config);
     if (keep_groups(reloading, next, daemon->config)) {
@@ -172,6 +172,8 @@ static int load(struct reloading *reloading)
         return TCW_ENOMEM;
     }
     apply(daemon, next);
+    for (i = 0; i < report->count; i++)
+        refused += !report->changes[i].applied;
     tcd_log(TCD_NOTICE, "reload: %s read, %u differences, %u of them refused", daemon->config_path, report->count, refused);
     return 0;
 }

@@ -37,9 +37,15 @@ int tcd_signals_open(struct tcd_signals *signals, struct tcd_daemon *daemon)
     return 0;
 }
 
+static void close_signal(uv_signal_t *handle)
+{
+    if (handle->loop) /* it was opened */
+        uv_close((uv_handle_t *)handle, NULL);
+}
+
 void tcd_signals_close(struct tcd_signals *signals)
 {
-    uv_close((uv_handle_t *)&signals->terminate, NULL);
-    uv_close((uv_handle_t *)&signals->interrupt, NULL);
-    uv_close((uv_handle_t *)&signals->hangup, NULL);
+    close_signal(&signals->terminate);
+    close_signal(&signals->interrupt);
+    close_signal(&signals->hangup);
 }

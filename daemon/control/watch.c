@@ -194,6 +194,7 @@ static void on_tick(uv_timer_t *timer)
     }
     tcd_publish_latency(daemon, watch->totals);
     tcd_publish_all(daemon);
+    tcd_daemon_show_state(daemon);
     feed_watchdog(watch);
     watch->quiet_ticks = moved ? 0 : watch->quiet_ticks + 1;
     set_pace(watch, watch->quiet_ticks < QUIET_TICKS);
@@ -215,7 +216,8 @@ int tcd_watch_open(struct tcd_watch *watch, struct tcd_daemon *daemon)
 
 void tcd_watch_close(struct tcd_watch *watch)
 {
-    uv_close((uv_handle_t *)&watch->timer, NULL);
+    if (watch->timer.data)
+        uv_close((uv_handle_t *)&watch->timer, NULL);
     free(watch->totals);
     watch->totals = NULL;
 }

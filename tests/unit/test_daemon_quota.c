@@ -128,11 +128,11 @@ static void test_rate(void **state)
 
     (void)state;
     for (i = 0; i < 1000; i++)
-        allowed += tcd_rate_allow(&rate, now + i, &suppressed);
-    assert_in_range(allowed, 1, 100);
-    assert_true(tcd_rate_allow(&rate, now + 60000000000ull, &suppressed));
+        allowed += tcd_rate_allow(&rate, 20, now + i, &suppressed);
+    assert_int_equal(allowed, 20);
+    assert_true(tcd_rate_allow(&rate, 20, now + 60000000000ull, &suppressed));
     assert_int_equal(suppressed, 1000 - allowed);
-    assert_true(tcd_rate_allow(&rate, now + 60000000001ull, &suppressed));
+    assert_true(tcd_rate_allow(&rate, 20, now + 60000000001ull, &suppressed));
     assert_int_equal(suppressed, 0);
 }
 
