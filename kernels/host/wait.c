@@ -73,6 +73,32 @@ static void note_missing(struct tck_comm *comm, uint64_t wanted)
     atomic_store_explicit(comm->missing_ranks, missing, memory_order_relaxed);
 }
 
+/* The newest step that rank `peer` has published, + 1. */
+static uint64_t latest_sequence(const struct tck_comm *comm, uint32_t peer)
+{
+    uint64_t latest = 0;
+    for (uint64_t i = 1; i <= TCK_BUFFERS; i++) {
+        uint64_t sequence = atomic_load_explicit(sequence_word(comm, peer, i), memory_order_relaxed);
+        latest = sequence > latest ? sequence : latest;
+    }
+    return latest;
+}
+
+/* Who is to blame when `peer` does not come: it, unless it may be waiting itself for a rank that is further behind (a broadcast's root). */
+static uint32_t find_culprit(const struct tck_comm *comm, uint32_t peer)
+{
+    uint64_t least = latest_sequence(comm, peer);
+    uint32_t culprit = peer;
+    for (uint32_t i = 0; i < comm->nranks; i++) {
+        uint64_t latest = i == comm->rank ? least : latest_sequence(comm, i);
+        if (latest < least) {
+            least = latest;
+            culprit = i;
+        }
+    }
+    return culprit;
+}
+
 /* Everything but the flag that can end a wait. Returns 0 to go on. */
 static int check_exits(struct tck_comm *comm, uint32_t peer, uint64_t wanted, uint64_t now, struct tck_patience *patience)
 {
@@ -81,6 +107,7 @@ static int check_exits(struct tck_comm *comm, uint32_t peer, uint64_t wanted, ui
         return tck_comm_fail(comm, tcw_abort_code(word), tcw_abort_culprit(word));
     uint64_t deadline = atomic_load_explicit(comm->deadline_ns, memory_order_relaxed);
     if (deadline && now - patience->began_ns >= deadline) {
+        peer = find_culprit(comm, peer);
         comm->fault.step = atomic_load_explicit(&comm->headers[peer]->runs, memory_order_relaxed);
         note_missing(comm, wanted);
         return tck_comm_fail(comm, TCW_ETIMEOUT, peer);

@@ -93,6 +93,37 @@ static void test_missing_rank(void **state)
     group_close(group);
 }
 
+/* A stopped receiver holds up the root of broadcasts, which holds up the others: they all name the receiver. */
+static int broadcast_until_it_breaks(struct group_rank *rank)
+{
+    struct tcw_plan_desc desc = plan_of(TCW_OP_BROADCAST);
+    const void *in[1] = {data_in[0]};
+    void *out[1] = {data_out[rank->rank]};
+    plan_add_tensor(&desc, TCW_FP32, 1, 1, ELEMENTS);
+    for (unsigned k = 0; rank->rank != 2 || k < 5; k++) {
+        struct tck_run run = {.desc = &desc, .plan_id = 1, .in = in, .out = out};
+        if (tck_comm_run(rank->comm, &run, &rank->fault))
+            break;
+    }
+    return 0;
+}
+
+static void test_culprit_behind_a_root(void **state)
+{
+    (void)state;
+    struct group *group = group_open(4, 65536 + 4096, NULL, NULL);
+    atomic_store(&group->deadline_ns, 50 * MS);
+    group_run_body(group, broadcast_until_it_breaks);
+    for (uint32_t r = 0; r < 4; r++) {
+        if (r == 2)
+            continue;
+        assert_int_equal(group->ranks[r].fault.code, TCW_ETIMEOUT);
+        assert_int_equal(group->ranks[r].fault.rank, 2);
+        assert_int_equal(group->ranks[r].fault.step, 5);
+    }
+    group_close(group);
+}
+
 /* A deadline that is set while a rank waits without one ends that wait. */
 static void test_deadline_changes(void **state)
 {
@@ -389,9 +420,11 @@ static void test_vandal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_missing_rank), cmocka_unit_test(test_deadline_changes), cmocka_unit_test(test_abort_while_waiting),
-        cmocka_unit_test(test_abort_before), cmocka_unit_test(test_poll_ends_wait),   cmocka_unit_test(test_mismatch),
-        cmocka_unit_test(test_delayed_rank), cmocka_unit_test(test_mixed_history),
+        cmocka_unit_test(test_missing_rank),     cmocka_unit_test(test_culprit_behind_a_root),
+        cmocka_unit_test(test_deadline_changes), cmocka_unit_test(test_abort_while_waiting),
+        cmocka_unit_test(test_abort_before),     cmocka_unit_test(test_poll_ends_wait),
+        cmocka_unit_test(test_mismatch),         cmocka_unit_test(test_delayed_rank),
+        cmocka_unit_test(test_mixed_history),
 #ifndef RACES_ON_PURPOSE
         cmocka_unit_test(test_vandal),
 #endif

@@ -130,7 +130,7 @@ static void test_all_gather(void **state)
     struct dice dice = {1};
     for (uint32_t n = 1; n <= TCK_HOST_MAX_RANKS; n++) {
         struct group *group = group_open(n, n % 3 ? 1 << 20 : 65536 + 4096, NULL, NULL);
-        for (unsigned i = 0; i < 40; i++) {
+        for (unsigned i = 0; i < 14; i++) {
             struct tcw_plan_desc desc = random_list(&dice, TCW_OP_ALL_GATHER, n, false);
             uint64_t tokens = random_tokens(&dice, &desc);
             run_all(group, &desc, tokens, i, b);
@@ -195,7 +195,7 @@ static void test_reduce_scatter(void **state)
     struct dice dice = {2};
     for (uint32_t n = 1; n <= TCK_HOST_MAX_RANKS; n++) {
         struct group *group = group_open(n, n % 3 ? 1 << 20 : 65536 + 4096, NULL, NULL);
-        for (unsigned i = 0; i < 40; i++) {
+        for (unsigned i = 0; i < 14; i++) {
             struct tcw_plan_desc desc = random_list(&dice, TCW_OP_REDUCE_SCATTER, n, true);
             uint64_t tokens = random_tokens(&dice, &desc);
             desc.redop = (uint16_t)dice_below(&dice, TCW_REDOP_COUNT);
@@ -214,7 +214,7 @@ static void test_all_to_all(void **state)
     struct dice dice = {3};
     for (uint32_t n = 1; n <= TCK_HOST_MAX_RANKS; n++) {
         struct group *group = group_open(n, n % 3 ? 1 << 20 : 65536 + 4096, NULL, NULL);
-        for (unsigned i = 0; i < 20; i++) {
+        for (unsigned i = 0; i < 8; i++) {
             struct tcw_plan_desc desc = random_list(&dice, TCW_OP_ALL_TO_ALL, n, false);
             run_all(group, &desc, 0, i, b);
             for (uint32_t t = 0, list = 0; t < desc.tensor_count; t++) {
