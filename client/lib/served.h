@@ -43,6 +43,11 @@ void tcc_served_wait(struct trtcoll_event *event, uint64_t deadline_ns);
 /* Takes completions if nobody else is at it. Never blocks. */
 void tcc_served_look(struct trtcoll_event *event);
 
+/* With the lock: takes the completions that are there, and wakes those who wait for them. */
+void tcc_served_reap(struct tcc_served *served);
+/* With the lock: is there still somebody who will complete what is in flight? If not, and the grace has passed, ends it here. */
+void tcc_served_check(struct tcc_served *served);
+
 /* The membership ends: what is still in flight ends with the member's failure. */
 void tcc_served_end(struct tcc_served *served);
 

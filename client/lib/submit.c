@@ -1,0 +1,169 @@
+/* The served lane's way in: a completion slot, the buffers, one entry in the ring. */
+#include "clock.h"
+#include "error.h"
+#include "served.h"
+
+#include <sched.h>
+
+static struct tcc_flight *take_slot(struct tcc_served *served)
+{
+    struct tcc_flight *flight = served->free;
+
+    if (flight) {
+        served->free = flight->newer;
+        flight->newer = NULL;
+        flight->serial++;
+    }
+    return flight;
+}
+
+static void return_slot(struct tcc_served *served, struct tcc_flight *flight)
+{
+    pthread_mutex_lock(&served->lock);
+    flight->newer = served->free;
+    served->free = flight;
+    pthread_mutex_unlock(&served->lock);
+}
+
+static int fail_ended(struct tcc_served *served)
+{
+    int code = tcc_member_fail(served->member);
+
+    if (code)
+        return code;
+    if (tcc_rpc_gone(&served->member->ctx->rpc))
+        return tcc_rpc_fail_gone(&served->member->ctx->rpc);
+    return tcc_fail_code(served->ended_code ? served->ended_code : TRTCOLL_EABORTED, "served lane");
+}
+
+/* With the lock. 1: submitted; 0: not now; else a failure. */
+static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
+                      bool *wake)
+{
+    struct tcw_sqe head = {.op = plan->desc.op,
+                           .sequence = served->sequence,
+                           .plan = plan->handle,
+                           .user_data = (uint64_t)flight->serial << 32 | flight->index,
+                           .tokens = (uint32_t)run->tokens,
+                           .ref_count = (uint16_t)flight->count};
+    struct trtcoll_event *event = flight->event;
+
+    tcc_served_reap(served);
+    if (served->ended || tcc_member_failed(served->member) || tcc_rpc_gone(&served->member->ctx->rpc))
+        return TRTCOLL_EABORTED;
+    if (tcc_flight_load(flight, served->member->ctx, served->newest) != TCC_HAZARD_NONE)
+        return 0;
+    event->submit_ns = tcw_now_ns();
+    if (tcw_ring_submit(&served->ring, &head, flight->refs, wake))
+        return 0;
+    served->sequence++;
+    if (!served->oldest)
+        served->progress_ns = event->submit_ns;
+    flight->older = served->newest;
+    flight->newer = NULL;
+    if (served->newest)
+        served->newest->newer = flight;
+    else
+        served->oldest = flight;
+    served->newest = flight;
+    atomic_fetch_add_explicit(&served->in_flight, 1, memory_order_relaxed);
+    return 1;
+}
+
+static int submit(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
+                  uint64_t until_ns)
+{
+    bool wake = false;
+    int done;
+
+    for (;;) {
+        pthread_mutex_lock(&served->lock);
+        done = try_submit(served, plan, run, flight, &wake);
+        pthread_mutex_unlock(&served->lock);
+        if (done)
+            break;
+        if (tcw_now_ns() >= until_ns)
+            return tcc_fail(TRTCOLL_EAGAIN, "no room in the ring of group %s, or a buffer waits for an earlier run", plan->member->name);
+        sched_yield();
+    }
+    if (done < 0)
+        return fail_ended(served);
+    if (wake)
+        tcw_ring_wake(served->sq_event);
+    return 0;
+}
+
+/* A slot, which is also the reserved place of the completion. NULL when none came free in time. */
+static struct tcc_flight *wait_slot(struct tcc_served *served, uint64_t until_ns)
+{
+    struct tcc_flight *flight;
+
+    for (;;) {
+        pthread_mutex_lock(&served->lock);
+        flight = take_slot(served);
+        if (!flight) {
+            tcc_served_reap(served);
+            tcc_served_check(served);
+            flight = take_slot(served);
+        }
+        pthread_mutex_unlock(&served->lock);
+        if (flight || tcw_now_ns() >= until_ns)
+            return flight;
+        sched_yield();
+    }
+}
+
+static int start(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event)
+{
+    uint64_t until_ns = tcw_now_ns() + ((uint64_t)plan->member->ready.spin_us + 20) * 1000;
+    struct tcc_flight *flight = wait_slot(served, until_ns);
+    int code;
+
+    if (!flight)
+        return tcc_fail(TRTCOLL_EAGAIN, "all %u requests of group %s are in flight", served->ring.cq_entries, plan->member->name);
+    code = tcc_flight_fill(flight, plan, run);
+    if (!code) {
+        bool staged = flight->staged;
+
+        flight->event = event;
+        tcc_event_hold(event);
+        code = submit(served, plan, run, flight, until_ns);
+        if (code) {
+            flight->event = NULL;
+            tcc_event_drop(event);
+            tcc_flight_empty(flight, plan->member->ctx, false, false);
+        } else {
+            atomic_fetch_add_explicit(&plan->runs, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&plan->staged_runs, staged, memory_order_relaxed);
+        }
+    }
+    if (code)
+        return_slot(served, flight);
+    return code;
+}
+
+int tcc_served_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event **event)
+{
+    struct tcc_served *served = atomic_load_explicit(&plan->member->served, memory_order_acquire);
+    struct trtcoll_event *pending;
+    int code;
+
+    if (tcc_member_failed(plan->member) || tcc_rpc_gone(&plan->member->ctx->rpc))
+        return fail_ended(served);
+    pending = tcc_event_get(plan->member->ctx);
+    if (!pending)
+        return tcc_fail_code(TRTCOLL_ENOMEM, "event");
+    pending->lane = TCW_LANE_SERVED;
+    pending->plan_id = plan->plan_id;
+    pending->member = plan->member;
+    tcc_member_hold(plan->member);
+    code = start(served, plan, run, pending);
+    if (!code && event) {
+        *event = pending;
+        return 0;
+    }
+    if (!code)
+        code = trtcoll_event_wait(pending, UINT32_MAX);
+    tcc_event_drop(pending);
+    return code;
+}
