@@ -15,7 +15,7 @@ struct field {
 };
 
 #define FIELD_U64(member, kind, unit, help)          {#member, 8, false},
-#define FIELD_TEXT(member, help)                     {#member, TCW_STATS_TEXT, true},
+#define FIELD_TEXT(member, bytes, help)              {#member, bytes, true},
 #define FIELD_ARRAY(member, count, kind, unit, help) {#member, (count)*8, false},
 #define FIELDS(number, NAME, name)                                                                                                         \
     static const struct field name##_fields[] = {TCW_STATS_##NAME##_FIELDS(FIELD_U64, FIELD_TEXT, FIELD_ARRAY)};

@@ -21,7 +21,7 @@ struct tcc_problem {
     uint64_t rank;     /* to blame; TCC_ABSENT: none */
     uint64_t wait_ns;  /* how long others wait; TCC_ABSENT */
     uint64_t step;     /* at which step; TCC_ABSENT */
-    char text[320];
+    char text[TCW_TEXT_BYTES + 160];
 };
 
 struct tcc_verdict {

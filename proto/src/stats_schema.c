@@ -3,7 +3,7 @@
 
 #define U64(member, kind, unit, help)          {#member, unit, help, TCW_STATS_TYPE_U64, TCW_STATS_##kind, offsetof(ROW, member), 1},
 #define ARRAY(member, count, kind, unit, help) {#member, unit, help, TCW_STATS_TYPE_U64, TCW_STATS_##kind, offsetof(ROW, member), count},
-#define TEXT(member, help)                     {#member, "", help, TCW_STATS_TYPE_TEXT, 0, offsetof(ROW, member), TCW_STATS_TEXT},
+#define TEXT(member, bytes, help)              {#member, "", help, TCW_STATS_TYPE_TEXT, 0, offsetof(ROW, member), bytes},
 
 #define ROW struct tcw_stats_daemon
 static const struct tcw_stats_field_entry daemon_fields[] = {TCW_STATS_DAEMON_FIELDS(U64, TEXT, ARRAY)};

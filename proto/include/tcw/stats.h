@@ -21,8 +21,8 @@ enum { TCW_STATS_VERSION = 1, TCW_STATS_TEXT = 64, TCW_STATS_RECORDS_PER_MEMBER 
 typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_STATS_ID = 3 } tcw_stats_kind;
 
 /*
- * Fields: U64(member, kind, unit, help), TEXT(member, help) of TCW_STATS_TEXT bytes, ARRAY(member, count, kind, unit, help) of u64.
- * Append at the end of a list only.
+ * Fields: U64(member, kind, unit, help), TEXT(member, bytes, help) with bytes a multiple of 8, ARRAY(member, count, kind, unit, help) of
+ * u64. Append at the end of a list only.
  */
 #define TCW_STATS_DAEMON_FIELDS(U64, TEXT, ARRAY)                                                                                          \
     U64(pid, ID, "", "process id of the control process")                                                                                  \
@@ -43,9 +43,9 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(executor_deaths, COUNTER, "", "executors that died")                                                                               \
     U64(reloads, COUNTER, "", "configurations applied")                                                                                    \
     U64(reload_failures, COUNTER, "", "configurations refused")                                                                            \
-    TEXT(version, "version of the daemon")                                                                                                 \
-    TEXT(node, "name of the node")                                                                                                         \
-    TEXT(last_problem, "the latest problem, in words")                                                                                     \
+    TEXT(version, TCW_STATS_TEXT, "version of the daemon")                                                                                 \
+    TEXT(node, TCW_STATS_TEXT, "name of the node")                                                                                         \
+    TEXT(last_problem, TCW_TEXT_BYTES, "the latest problem, in words")                                                                     \
     U64(last_problem_ns, GAUGE, "ns", "when, CLOCK_REALTIME")
 
 #define TCW_STATS_DEVICE_FIELDS(U64, TEXT, ARRAY)                                                                                          \
@@ -57,7 +57,7 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(heartbeat_ns, GAUGE, "ns", "last answer of the executor, CLOCK_MONOTONIC")                                                         \
     U64(attachments, GAUGE, "", "memberships it serves")                                                                                   \
     U64(memory_bytes, GAUGE, "bytes", "memory handed out on this device")                                                                  \
-    TEXT(note, "what is to be known: not built in, failed, ...")
+    TEXT(note, TCW_STATS_TEXT, "what is to be known: not built in, failed, ...")
 
 #define TCW_STATS_CLIENT_FIELDS(U64, TEXT, ARRAY)                                                                                          \
     U64(client, ID, "", "client id")                                                                                                       \
@@ -72,7 +72,7 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(in_flight_limit, GAUGE, "", "completion slots it holds")                                                                           \
     U64(requests, COUNTER, "", "control requests")                                                                                         \
     U64(refusals, COUNTER, "", "control requests answered with an error")                                                                  \
-    TEXT(name, "what it calls itself")
+    TEXT(name, TCW_STATS_TEXT, "what it calls itself")
 
 #define TCW_STATS_GROUP_FIELDS(U64, TEXT, ARRAY)                                                                                           \
     U64(group, ID, "", "group id of this instance")                                                                                        \
@@ -86,9 +86,9 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(deadline_ns, GAUGE, "ns", "longest wait of one operation")                                                                         \
     U64(code, GAUGE, "", "broken: error code's magnitude")                                                                                 \
     U64(culprit, ID, "", "broken: rank to blame, 2^32-1 nobody")                                                                           \
-    TEXT(name, "name")                                                                                                                     \
-    TEXT(origin, "configured or made by members")                                                                                          \
-    TEXT(problem, "broken: why, in words")
+    TEXT(name, TCW_STATS_TEXT, "name")                                                                                                     \
+    TEXT(origin, TCW_STATS_TEXT, "configured or made by members")                                                                          \
+    TEXT(problem, TCW_TEXT_BYTES, "broken: why, in words")
 
 #define TCW_STATS_MEMBER_FIELDS(U64, TEXT, ARRAY)                                                                                          \
     U64(group, ID, "", "group id")                                                                                                         \
@@ -147,7 +147,7 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     T(7, RECORD, record)
 
 #define TCW_STATS_U64_MEMBER(member, kind, unit, help)          uint64_t member;
-#define TCW_STATS_TEXT_MEMBER(member, help)                     char member[TCW_STATS_TEXT];
+#define TCW_STATS_TEXT_MEMBER(member, bytes, help)              char member[bytes];
 #define TCW_STATS_ARRAY_MEMBER(member, count, kind, unit, help) uint64_t member[count];
 #define TCW_STATS_ROW(number, NAME, name)                                                                                                  \
     struct tcw_stats_##name {                                                                                                              \
