@@ -57,15 +57,15 @@ bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *t
     now.started = atomic_load_explicit(&map->runs_started, memory_order_acquire);
     now.hash = load64(&map->plan_hash);
     now.state = load32(&map->state);
-    now.since_ns = load64(&map->state_since_ns);
+    now.since_ns = atomic_load_explicit(&map->state_since_ns, memory_order_acquire);
     now.missing = load64(&map->missing_ranks);
     now.records = load64(&map->record_head);
     if (now.started == seen->now.started && now.finished == seen->now.finished && now.hash == seen->now.hash)
         now.still = seen->now.still + 1;
     else
         *moved = true;
-    if (now.state == TCW_MEMBER_RUNNING || now.state == TCW_MEMBER_WAITING)
-        *moved = true;
+    if (now.state == TCW_MEMBER_RUNNING || now.state == TCW_MEMBER_WAITING || now.since_ns != seen->now.since_ns)
+        *moved = true; /* the last: a run that failed counts as started only */
     for (op = 0; op < TCW_MEMBER_MAX_OPS; op++) {
         uint64_t count = load64(&map->op_count[op]);
 

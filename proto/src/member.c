@@ -159,7 +159,7 @@ void tcw_member_run_end(struct tcw_member_page *page, uint64_t index, const stru
         add32(&page->latency[op][tcw_size_class(note->bytes)][tcw_latency_bucket(ns)]);
     }
     atomic_store_explicit(&page->missing_ranks, 0, memory_order_relaxed);
-    atomic_store_explicit(&page->state_since_ns, end_ns, memory_order_relaxed);
+    atomic_store_explicit(&page->state_since_ns, end_ns, memory_order_release); /* behind the record, also when it failed */
     atomic_store_explicit(&page->state, result ? TCW_MEMBER_FAILED : TCW_MEMBER_IDLE, memory_order_relaxed);
     if (!result)
         atomic_store_explicit(&page->runs_finished, atomic_load_explicit(&page->runs_finished, memory_order_relaxed) + 1,
