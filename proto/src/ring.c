@@ -88,14 +88,24 @@ int tcw_ring_open(struct tcw_ring *ring, void *base, uint64_t bytes, int sq_even
     return 0;
 }
 
+/* Room for `needed` more? A consumer that claims more than was produced breaks the protocol: then there is none. */
+static bool has_room(uint32_t *seen, const _Atomic uint32_t *head, uint32_t local, uint32_t needed, uint32_t entries)
+{
+    uint32_t used = local - *seen;
+
+    if (used <= entries && needed <= entries - used)
+        return true;
+    *seen = atomic_load_explicit(head, memory_order_acquire);
+    used = local - *seen;
+    return used <= entries && needed <= entries - used;
+}
+
 int tcw_ring_submit(struct tcw_ring *ring, const struct tcw_sqe *head, const struct tcw_ref *refs, bool *wake)
 {
     uint32_t needed = tcw_sqe_entries(head->ref_count), mask = ring->sq_entries - 1, done, i;
-    uint32_t used = ring->sq_local - atomic_load_explicit(&ring->indices->sq_head, memory_order_acquire);
 
     *wake = false;
-    /* A consumer that claims more than was produced breaks the protocol; there is no room either way. */
-    if (used > ring->sq_entries || needed > ring->sq_entries - used)
+    if (!has_room(&ring->sq_head_seen, &ring->indices->sq_head, ring->sq_local, needed, ring->sq_entries))
         return TCW_EAGAIN;
 
     struct tcw_sqe first = *head;
@@ -169,9 +179,7 @@ bool tcw_ring_pending(const struct tcw_ring *ring)
 
 int tcw_ring_complete(struct tcw_ring *ring, const struct tcw_cqe *cqe)
 {
-    uint32_t used = ring->cq_local - atomic_load_explicit(&ring->indices->cq_head, memory_order_acquire);
-
-    if (used >= ring->cq_entries)
+    if (!has_room(&ring->cq_head_seen, &ring->indices->cq_head, ring->cq_local, 1, ring->cq_entries))
         return TCW_EPROTO;
     ring->cq[ring->cq_local & (ring->cq_entries - 1)] = *cqe;
     ring->cq_local++;

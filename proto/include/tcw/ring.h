@@ -119,8 +119,11 @@ struct tcw_ring {
     union tcw_sq_entry *sq;
     struct tcw_cqe *cq;
     uint32_t sq_entries, cq_entries;
-    uint32_t sq_local;      /* client: next to write; executor: next to read */
-    uint32_t cq_local;      /* client: next to read; executor: next to write */
+    uint32_t sq_local; /* client: next to write; executor: next to read */
+    uint32_t cq_local; /* client: next to read; executor: next to write */
+    /* The peer's indices as last seen. Looking again costs a cache miss, so a producer does it only when the ring seems full. */
+    uint32_t sq_head_seen;  /* client */
+    uint32_t cq_head_seen;  /* executor */
     int sq_event, cq_event; /* eventfds, -1 if none; not owned */
     uint64_t client_id, generation;
 };
