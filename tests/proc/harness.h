@@ -184,7 +184,7 @@ void proc_expect_code(const char *file, int line, const char *call, int code, in
 #define CHECK(condition)                                                                                                                   \
     do {                                                                                                                                   \
         if (!(condition))                                                                                                                  \
-            proc_fail(__FILE__, __LINE__, "not true: " #condition);                                                                        \
+            proc_fail(__FILE__, __LINE__, "not true: %s", #condition);                                                                     \
     } while (0)
 #define CHECK_MSG(condition, ...)                                                                                                          \
     do {                                                                                                                                   \
