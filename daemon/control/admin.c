@@ -80,8 +80,8 @@ static int reload(struct tcd_daemon *daemon, cJSON *answer, struct tcw_error *er
     if (code) {
         add_issues(answer, &report.issues);
         if (report.issues.count)
-            tcd_error_set(error, code, "nothing has changed: %.60s: %.60s: %.100s", report.issues.items[0].file,
-                          report.issues.items[0].pointer, report.issues.items[0].text);
+            tcd_error_set(error, code, "nothing has changed: %.60s: %.60s%s%.100s", report.issues.items[0].file,
+                          report.issues.items[0].pointer, *report.issues.items[0].pointer ? ": " : "", report.issues.items[0].text);
         else
             tcd_error_set(error, code, "nothing has changed: %s", tcw_error_text(code));
     }

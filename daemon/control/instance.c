@@ -55,10 +55,13 @@ static void instance_free(struct tcd_instance *instance)
 {
     struct tcd_daemon *daemon = instance->daemon;
     struct tcd_group *group = instance->group;
+    uint32_t i;
 
     tcd_alarm_stop(&instance->gentle);
     tcd_plans_free(instance);
     tcd_workspaces_free(instance);
+    for (i = 0; i < instance->size; i++)
+        tcd_publish_member_ended(&instance->members[i]);
     tcd_publish_instance_ended(instance);
     tcd_handle_remove(&daemon->instances, instance->id);
     tcd_list_remove(&instance->link);
@@ -372,7 +375,10 @@ void tcd_member_remove(struct tcd_member *member)
         return;
     tcd_alarm_stop(&member->patience);
     tcd_watch_member(&instance->daemon->watch, member);
-    tcd_publish_member_ended(member);
+    if (instance->state == TCD_FORMING)
+        tcd_publish_member_ended(member);
+    else
+        tcd_publish_member_gone(member);
     tcd_plans_forget_member(member);
     if (member->attachment)
         tcd_attachment_destroy(member->attachment);

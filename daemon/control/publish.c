@@ -154,24 +154,23 @@ void tcd_publish_instance_ended(struct tcd_instance *instance)
 
 void tcd_publish_member_began(struct tcd_member *member)
 {
-    member->row = tcd_rows_take(&member->instance->daemon->member_rows);
+    if (member->row == TCD_NO_ROW)
+        member->row = tcd_rows_take(&member->instance->daemon->member_rows);
     tcd_publish_member(member);
 }
 
-void tcd_publish_member(const struct tcd_member *member)
+static void put_member(const struct tcd_member *member, uint64_t client)
 {
     static const struct tcd_observed nothing;
     const struct tcd_observed *direct = tcd_page_observed(&member->page);
     const struct tcd_observed *served = member->attachment ? tcd_page_observed(&member->attachment->page) : NULL;
     struct tcw_stats_member row;
 
-    if (member->row == TCD_NO_ROW || !member->client)
-        return;
     direct = direct ? direct : &nothing;
     served = served ? served : &nothing;
     row = (struct tcw_stats_member){.group = member->instance->id,
                                     .rank = member->rank,
-                                    .client = member->client->id,
+                                    .client = client,
                                     .pid = (uint64_t)member->client->process.pid,
                                     .device = member->device->number,
                                     .direct_started = direct->started,
@@ -190,6 +189,18 @@ void tcd_publish_member(const struct tcd_member *member)
                                     .errors = direct->errors + served->errors,
                                     .busy_ns = direct->busy_ns + served->busy_ns};
     tcd_stats_put(member->instance->daemon->stats, TCW_STATS_TABLE_MEMBER, member->row, &row);
+}
+
+void tcd_publish_member(const struct tcd_member *member)
+{
+    if (member->row != TCD_NO_ROW && member->client)
+        put_member(member, member->client->id);
+}
+
+void tcd_publish_member_gone(const struct tcd_member *member)
+{
+    if (member->row != TCD_NO_ROW)
+        put_member(member, 0);
 }
 
 static uint32_t record_row(const struct tcd_member *member, unsigned lane, uint64_t step)

@@ -25,6 +25,8 @@ void tcd_publish_instance_ended(struct tcd_instance *instance);
 
 void tcd_publish_member_began(struct tcd_member *member);
 void tcd_publish_member(const struct tcd_member *member);
+/* The client is about to go; what its runs did stays to be seen until the instance ends. */
+void tcd_publish_member_gone(const struct tcd_member *member);
 void tcd_publish_member_ended(struct tcd_member *member);
 /* The last runs of a lane, from the page. */
 void tcd_publish_records(const struct tcd_member *member, const struct tcd_page *page, unsigned lane);

@@ -160,8 +160,8 @@ static int load(struct reloading *reloading)
 
     if (!next) {
         for (i = 0; i < report->issues.count; i++)
-            tcd_log(TCD_ERR, "reload: %s: %s: %s", report->issues.items[i].file, report->issues.items[i].pointer,
-                    report->issues.items[i].text);
+            tcd_log(TCD_ERR, "reload: %s: %s%s%s", report->issues.items[i].file, report->issues.items[i].pointer,
+                    *report->issues.items[i].pointer ? ": " : "", report->issues.items[i].text);
         return TCW_EINVAL;
     }
     tcf_config_diff(daemon->config, next, group_in_use, on_difference, reloading);

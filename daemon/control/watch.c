@@ -2,21 +2,17 @@
 
 #include "attachment.h"
 #include "daemon.h"
-#include "group.h"
+#include "judge.h"
 #include "notify.h"
 #include "publish.h"
-#include "text.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 enum {
     QUICK_MS = 100,
     SLOW_MS = 1000,
     QUIET_TICKS = 10, /* a second without movement */
-    STILL_LOOKS = 2,  /* so many equal looks make a page comparable */
 };
-static const uint64_t SLACK_NS = 300000000ull;            /* beyond a deadline: the runner itself is first */
 static const uint64_t STALE_EXECUTOR_NS = 10000000000ull; /* no answer for so long: the watchdog is not fed */
 
 /* ---- looking ---- */
@@ -61,82 +57,19 @@ static const struct tcd_observed *observed(const struct tcd_member *member, unsi
     return member->attachment ? tcd_page_observed(&member->attachment->page) : NULL;
 }
 
-/*
- * Two ranks that rest at the same run must have got there the same way. Only pages that were equal in several looks are compared: the words
- * of a moving page belong to different moments.
- */
-static bool judge_history(struct tcd_instance *instance, unsigned lane)
-{
-    const struct tcd_observed *first = NULL;
-    uint32_t first_rank = 0, i;
-    struct tcw_error cause;
-
-    for (i = 0; i < instance->size; i++) {
-        const struct tcd_observed *now = observed(&instance->members[i], lane);
-
-        if (!now || now->still < STILL_LOOKS || !now->started)
-            continue;
-        if (!first) {
-            first = now;
-            first_rank = i;
-            continue;
-        }
-        if (now->started != first->started || now->hash == first->hash)
-            continue;
-        tcd_error_set(&cause, TCW_EMISMATCH, "after %llu %s runs, rank %u has not run the same plans with the same token counts as rank %u",
-                      (unsigned long long)now->started, tcw_lane_name(lane), i, first_rank);
-        tcw_text_set(cause.field, sizeof(cause.field), "history");
-        cause.rank = i;
-        cause.mine = first->hash;
-        cause.theirs = now->hash;
-        cause.step = now->finished;
-        tcd_instance_break(instance, &cause);
-        return true;
-    }
-    return false;
-}
-
-/* A rank that waits for one that has not even begun the run, longer than the deadline: its own clock should have ended that. */
-static bool judge_waiting(struct tcd_instance *instance, unsigned lane, uint64_t now_ns)
-{
-    struct tcw_error cause;
-    char who[64];
-    uint32_t i, j;
-
-    for (i = 0; i < instance->size; i++) {
-        const struct tcd_observed *waiter = observed(&instance->members[i], lane);
-
-        if (!waiter || !waiter->missing || waiter->still < STILL_LOOKS ||
-            (waiter->state != TCW_MEMBER_WAITING && waiter->state != TCW_MEMBER_RUNNING) || waiter->since_ns > now_ns ||
-            now_ns - waiter->since_ns <= instance->deadline_ns + SLACK_NS)
-            continue;
-        for (j = 0; j < instance->size; j++) {
-            const struct tcd_observed *late = observed(&instance->members[j], lane);
-
-            if (j == i || !(waiter->missing >> j & 1) || (late && late->started >= waiter->started))
-                continue;
-            tcd_error_set(&cause, TCW_ETIMEOUT, "rank %u has waited %llu ms for %s, whose last finished run is %llu", i,
-                          (unsigned long long)((now_ns - waiter->since_ns) / 1000000),
-                          tcd_member_text(&instance->members[j], who, sizeof(who)), (unsigned long long)(late ? late->finished : 0));
-            cause.rank = j;
-            cause.step = late ? late->finished : 0;
-            tcd_instance_break(instance, &cause);
-            return true;
-        }
-    }
-    return false;
-}
-
 static void judge(struct tcd_instance *instance)
 {
-    uint64_t now_ns = tcw_now_ns();
-    unsigned lane;
+    struct tcd_evidence evidence = {.nranks = instance->size, .deadline_ns = instance->deadline_ns, .now_ns = tcw_now_ns()};
+    struct tcw_error cause;
+    uint32_t i;
 
-    for (lane = TCW_LANE_DIRECT; lane <= TCW_LANE_SERVED; lane++) {
-        if (judge_history(instance, lane))
+    for (evidence.lane = TCW_LANE_DIRECT; evidence.lane <= TCW_LANE_SERVED; evidence.lane++) {
+        for (i = 0; i < instance->size; i++)
+            evidence.ranks[i] = observed(&instance->members[i], evidence.lane);
+        if (tcd_judge(&evidence, &cause)) {
+            tcd_instance_break(instance, &cause);
             return;
-        if (instance->deadline_ns && judge_waiting(instance, lane, now_ns))
-            return;
+        }
     }
 }
 
@@ -170,10 +103,12 @@ static void on_tick(uv_timer_t *timer);
 
 static void set_pace(struct tcd_watch *watch, bool quick)
 {
+    uint64_t slow = watch->watchdog_ms && watch->watchdog_ms / 3 < SLOW_MS ? watch->watchdog_ms / 3 : SLOW_MS;
+
     if (watch->quick == quick)
         return;
     watch->quick = quick;
-    uv_timer_start(&watch->timer, on_tick, quick ? QUICK_MS : SLOW_MS, quick ? QUICK_MS : SLOW_MS);
+    uv_timer_start(&watch->timer, on_tick, quick ? QUICK_MS : slow, quick ? QUICK_MS : slow);
 }
 
 static void on_tick(uv_timer_t *timer)

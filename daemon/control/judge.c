@@ -1,0 +1,80 @@
+#include "judge.h"
+
+#include "text.h"
+
+enum { STILL_LOOKS = 2 };                      /* so many equal looks make a page comparable */
+static const uint64_t SLACK_NS = 300000000ull; /* beyond a deadline: the runner itself is first */
+
+/*
+ * Two ranks that rest at the same run must have got there the same way. Only pages that were equal in several looks are compared: the words
+ * of a moving page belong to different moments.
+ */
+static int judge_history(const struct tcd_evidence *evidence, struct tcw_error *cause)
+{
+    const struct tcd_observed *first = NULL;
+    uint32_t first_rank = 0, i;
+
+    for (i = 0; i < evidence->nranks; i++) {
+        const struct tcd_observed *now = evidence->ranks[i];
+
+        if (!now || now->still < STILL_LOOKS || !now->started)
+            continue;
+        if (!first) {
+            first = now;
+            first_rank = i;
+            continue;
+        }
+        if (now->started != first->started || now->hash == first->hash)
+            continue;
+        tcd_error_set(cause, TCW_EMISMATCH,
+                      "after %llu runs on the %s lane, rank %u has not run the same plans with the same token counts as rank %u",
+                      (unsigned long long)now->started, tcw_lane_name(evidence->lane), i, first_rank);
+        tcw_text_set(cause->field, sizeof(cause->field), "history");
+        cause->rank = i;
+        cause->mine = first->hash;
+        cause->theirs = now->hash;
+        cause->step = now->finished;
+        return cause->code;
+    }
+    return 0;
+}
+
+static bool waits_too_long(const struct tcd_evidence *evidence, const struct tcd_observed *waiter)
+{
+    return waiter && waiter->missing && waiter->still >= STILL_LOOKS &&
+           (waiter->state == TCW_MEMBER_WAITING || waiter->state == TCW_MEMBER_RUNNING) && waiter->since_ns <= evidence->now_ns &&
+           evidence->now_ns - waiter->since_ns > evidence->deadline_ns + SLACK_NS;
+}
+
+/* A rank that waits, longer than the deadline, for one that has not even begun the run: its own clock should have ended that. */
+static int judge_waiting(const struct tcd_evidence *evidence, struct tcw_error *cause)
+{
+    uint32_t i, j;
+
+    for (i = 0; i < evidence->nranks; i++) {
+        const struct tcd_observed *waiter = evidence->ranks[i];
+
+        if (!waits_too_long(evidence, waiter))
+            continue;
+        for (j = 0; j < evidence->nranks; j++) {
+            const struct tcd_observed *late = evidence->ranks[j];
+
+            if (j == i || !(waiter->missing >> j & 1) || (late && late->started >= waiter->started))
+                continue;
+            tcd_error_set(cause, TCW_ETIMEOUT, "rank %u has waited %llu ms on the %s lane for rank %u, whose last finished run is %llu", i,
+                          (unsigned long long)((evidence->now_ns - waiter->since_ns) / 1000000), tcw_lane_name(evidence->lane), j,
+                          (unsigned long long)(late ? late->finished : 0));
+            cause->rank = j;
+            cause->step = late ? late->finished : 0;
+            return cause->code;
+        }
+    }
+    return 0;
+}
+
+int tcd_judge(const struct tcd_evidence *evidence, struct tcw_error *cause)
+{
+    int code = judge_history(evidence, cause);
+
+    return code || !evidence->deadline_ns ? code : judge_waiting(evidence, cause);
+}
