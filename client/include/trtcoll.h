@@ -194,7 +194,7 @@ typedef void (*trtcoll_log_fn)(void *arg, int severity, const char *text);
 struct trtcoll_ctx_options {
     uint32_t size;
     int32_t device;          /* device number; -1: the group decides, or the daemon */
-    const char *socket_path; /* NULL: $TRTCOLL_SOCKET, else <runtime dir>/trtcolld.sock as trtcolld(8) chooses it */
+    const char *socket_path; /* NULL: $TRTCOLL_SOCKET, else where trtcolld(8) puts it: trtcoll(3), FILES */
     const char *name;        /* shown by trtcollctl; NULL: the program's name */
     uint32_t timeout_ms;     /* of attaching and of every request to the daemon that waits for no peer; 0: 5000 */
     uint32_t reserved;
