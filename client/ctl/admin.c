@@ -220,7 +220,7 @@ static void print_issues(const struct tcc_session *session, const cJSON *issues)
 
             snprintf(text, sizeof text, "%s", cJSON_IsString(part) ? part->valuestring : "");
             tcc_text_clean(text, !session->out.utf8);
-            fprintf(stderr, "%s%s", i ? ": " : "", text);
+            fprintf(stderr, "%s%s", i && *text ? ": " : "", text);
         }
         fputc('\n', stderr);
     }
@@ -233,7 +233,10 @@ tcc_exit tcc_answer_check(struct tcc_session *session, const struct tcc_answer *
     if (!answer->code)
         return TCC_EXIT_OK;
     print_issues(session, cJSON_GetObjectItemCaseSensitive(answer->json, "issues"));
-    return tcc_complain(session, TCC_EXIT_FAILURE, "%s: %s (%s)", session->command->name, reason_of(answer), name ? name : "unknown error");
+    session->refusal = answer->json;
+    tcc_complain(session, TCC_EXIT_FAILURE, "%s: %s (%s)", session->command->name, reason_of(answer), name ? name : "unknown error");
+    session->refusal = NULL;
+    return TCC_EXIT_FAILURE;
 }
 
 void tcc_answer_json(struct tcc_session *session, const struct tcc_answer *answer)

@@ -2,6 +2,7 @@
 
 #include "json.h"
 #include "snapshot.h"
+#include "table.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -140,6 +141,8 @@ tcc_exit tcc_complain(struct tcc_session *session, tcc_exit code, const char *fo
 
         tcc_json_text(error, "kind", exit_name(code));
         tcc_json_text(error, "text", text);
+        if (session->refusal)
+            cJSON_AddItemToObject(document, "answer", tcc_must(cJSON_Duplicate(session->refusal, true)));
         tcc_json_end(document, session->out.file, session->compact);
     }
     return code;

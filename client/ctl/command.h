@@ -7,6 +7,7 @@
 
 #include "out.h"
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -39,6 +40,7 @@ struct tcc_session {
     double interval;      /* seconds between repetitions; 0: once */
     unsigned long frames; /* how often; 0: until interrupted */
     double timeout;       /* seconds that the daemon has for an answer */
+    const cJSON *refusal; /* what the daemon said when it refused, for the error's JSON; borrowed while complaining */
 
     const char *options[TCC_MAX_OPTIONS]; /* values by position in command->options; "" for a given switch, NULL: not given */
     const char *arguments[TCC_MAX_ARGUMENTS];
