@@ -51,9 +51,9 @@ int tck_memory_import(tck_device_kind kind, int fd, uint64_t bytes, struct tck_m
         return TCW_ENOTSUP;
     if (!size_is_sane(bytes))
         return TCW_EINVAL;
-    bytes = whole_pages(bytes);
+    /* A file may end inside its last page: that page is there as a whole. */
     int code = tcw_memfd_check(fd, bytes, &why);
-    return code ? code : map(fd, bytes, memory);
+    return code ? code : map(fd, whole_pages(bytes), memory);
 }
 
 void tck_memory_release(struct tck_memory *memory)

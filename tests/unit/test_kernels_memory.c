@@ -4,6 +4,8 @@
 
 #include "kernels/host/layout.h"
 
+#include <tcw/channel.h>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -30,6 +32,19 @@ static void test_create_and_import(void **state)
     assert_int_equal(((uint8_t *)theirs.base)[4999], 42);
     tck_memory_release(&theirs);
     assert_int_equal(fcntl(fd, F_GETFD), -1); /* was taken over */
+}
+
+/* Memory of a client need not end with a page. */
+static void test_import_of_part_of_a_page(void **state)
+{
+    (void)state;
+    struct tck_memory memory;
+    int fd = tcw_memfd_create("odd", 5000, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(tck_memory_import(TCK_DEVICE_HOST, fd, 5001, &memory), TCW_EINVAL);
+    assert_int_equal(tck_memory_import(TCK_DEVICE_HOST, fd, 5000, &memory), 0);
+    ((uint8_t *)memory.base)[4999] = 42;
+    tck_memory_release(&memory);
 }
 
 static void test_refusals(void **state)
@@ -246,9 +261,9 @@ static void test_process_leaves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create_and_import), cmocka_unit_test(test_refusals),          cmocka_unit_test(test_comm_refusals),
-        cmocka_unit_test(test_workspace_sizes),   cmocka_unit_test(test_what_is_available), cmocka_unit_test(test_processes),
-        cmocka_unit_test(test_process_leaves),
+        cmocka_unit_test(test_create_and_import), cmocka_unit_test(test_import_of_part_of_a_page), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_comm_refusals),     cmocka_unit_test(test_workspace_sizes),          cmocka_unit_test(test_what_is_available),
+        cmocka_unit_test(test_processes),         cmocka_unit_test(test_process_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
