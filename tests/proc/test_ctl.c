@@ -1,283 +1,139 @@
-/* trtcollctl looks at a real daemon with real clients: all well, a rank late, a group broken, the daemon stopped, gone, never there. */
-#include "ctl_case.h"
+/* trtcollctl on a living, stopped, killed and absent daemon: what it says, in text and JSON, and its exit codes. */
+#include "cases.h"
 
-#include <pty.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
+#include <sys/wait.h>
 
-/* ---- a working group ---- */
+enum { OUTPUT = 1 << 18 };
+static char output[OUTPUT];
 
-enum { RUNS = 20 };
-
-static void work_and_stay(struct proc_me *me)
+static int ctl_command(const struct proc_daemon *daemon, const char *const *arguments)
 {
-    struct trtcoll_ctx *ctx = proc_open(me, -1);
-    struct trtcoll_group *group = proc_group(me, ctx, "tp0");
-
-    for (int i = 0; i < RUNS; i++) {
-        proc_sum(group, TRTCOLL_LANE_DIRECT, 1000);
-        proc_sum(group, TRTCOLL_LANE_SERVED, 100000);
-    }
-    proc_reach(me, 1);
-    proc_await_parent(me, 1);
-    trtcoll_ctx_close(ctx);
+    const char *argv[16] = {proc_ctl_path(), "--runtime-dir", daemon->runtime};
+    for (unsigned i = 0; arguments[i]; i++)
+        argv[i + 3] = arguments[i];
+    int status = proc_command(argv, NULL, 20000, output, sizeof(output));
+    if (!WIFEXITED(status))
+        fail_msg("trtcollctl %s died, wait status %#x: %s", arguments[0], (unsigned)status, output);
+    if (strchr(output, '\033'))
+        fail_msg("trtcollctl %s: escape sequences though this is no terminal", arguments[0]);
+    return WEXITSTATUS(status);
 }
 
-static void looks_while_running(struct proc_daemon *daemon)
+#define CTL(daemon, ...) ctl_command(daemon, (const char *const[]){__VA_ARGS__, NULL})
+
+static void expect(int code, int wanted, const char *text)
 {
-    until(daemon, "status", EXIT_OK, "160 finished, 0 failed, 0 under way"); /* 4 ranks, 2 lanes */
-    shows(": healthy");
-    shows("1 ready      tp0");
-    shows("4 attached");
-    ctl(daemon, "health", EXIT_OK);
-    assert_string_equal(output, "healthy\n");
-    json(daemon, "status", "d[\"verdict\"] == \"healthy\" and d[\"problems\"] == [] and d[\"groups\"][\"ready\"] == 1");
-    json(daemon, "health", "d[\"degraded\"] is False and d[\"snapshot\"][\"daemon\"] == \"running\"");
-
-    ctl(daemon, "groups", EXIT_OK);
-    shows("GROUP  EPOCH  STATE  RANKS");
-    ctl(daemon, "groups --names", EXIT_OK);
-    assert_string_equal(output, "tp0\n");
-    ctl(daemon, "groups tp0", EXIT_OK);
-    shows("tp0 epoch 1: ready, 4 of 4 ranks");
-    ctl(daemon, "groups nobody", EXIT_FAILED);
-    json(daemon, "groups",
-         "[m[\"rank\"] for m in d[\"groups\"][0][\"members\"]] == [0, 1, 2, 3] and "
-         "all(m[\"direct\"][\"finished\"] == m[\"served\"][\"finished\"] == 20 for m in d[\"groups\"][0][\"members\"])");
-    json(daemon, "clients", "len(d[\"clients\"]) == 4 and all(c[\"memory_bytes\"] > 0 for c in d[\"clients\"])");
-    json(daemon, "memory", "d[\"total_bytes\"] > 0 and d[\"groups\"][0][\"workspace_bytes\"] > 0 and len(d[\"devices\"]) == 4");
-    ctl(daemon, "memory", EXIT_OK);
-    shows("by client");
-
-    ctl(daemon, "latency", EXIT_OK);
-    shows("all-reduce  direct  <= 4 KiB    80");
-    shows("all-reduce  served  <= 2 MiB    80");
-    json(daemon, "latency --lane direct", "sum(r[\"runs\"] for r in d[\"rows\"]) == 80 == sum(sum(r[\"counts\"]) for r in d[\"rows\"])");
-    ctl(daemon, "latency --chart --op barrier", EXIT_OK);
-    assert_string_equal(output, "no runs yet\n");
-
-    ctl(daemon, "dump --count 3", EXIT_OK);
-    shows("tp0 epoch 1, ready, 4 ranks, direct lane: the last 3 of 20 kept requests");
-    shows("served lane");
-    shows("all ok");
-    json(daemon, "dump tp0 --lane served --count 5",
-         "[r[\"step\"] for r in d[\"traces\"][0][\"requests\"]] == [16, 17, 18, 19, 20] and "
-         "all(k[\"state\"] == \"ok\" and k[\"end_ns\"] >= k[\"start_ns\"] >= k[\"submit_ns\"] > 0 "
-         "for r in d[\"traces\"][0][\"requests\"] for k in r[\"ranks\"])");
-    json(daemon, "top --count 1 --interval 0.2", "d[\"groups\"][0][\"name\"] == \"tp0\" and d[\"groups\"][0][\"runs_per_s\"] == 0");
-    ctl(daemon, "top --batch --count 2 --interval 0.1", EXIT_OK);
-    shows("RUNS/S");
-    json(daemon, "fields",
-         "[t[\"name\"] for t in d[\"tables\"]][:2] == [\"daemon\", \"device\"] and \"row_values\" not in d[\"tables\"][0]");
-    json(daemon, "fields member --rows", "len(d[\"tables\"]) == 1 and len(d[\"tables\"][0][\"row_values\"]) == 4");
+    if (code != wanted)
+        fail_msg("exit code %d instead of %d: %s", code, wanted, output);
+    if (text && !strstr(output, text))
+        fail_msg("'%s' is not in: %s", text, output);
 }
 
-static void test_live(void **state)
+/* Well-formed JSON, as far as brackets and quotes can tell; the parsers of programs are tested elsewhere. */
+static void expect_json(const char *command)
 {
-    (void)state;
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 4});
-    struct proc_run *run = proc_run_start(daemon, 4, work_and_stay, NULL);
-
-    proc_run_await_all(run, 1);
-    looks_while_running(daemon);
-    proc_run_reach(run, 1);
-    proc_run_wait(run, PROC_PATIENCE_MS);
-    until(daemon, "status", EXIT_OK, "0 attached, 4 since the start");
-    proc_daemon_finish(daemon);
-}
-
-/* ---- a rank that does not come ---- */
-
-static void one_comes_late(struct proc_me *me)
-{
-    struct trtcoll_ctx *ctx = proc_open(me, -1);
-    struct trtcoll_group *group = proc_group(me, ctx, "tp0");
-    struct trtcoll_plan *plan;
-    struct trtcoll_event *event;
-    struct trtcoll_all_reduce_desc desc = TRTCOLL_ALL_REDUCE_DESC_INIT;
-    float value = 1;
-
-    desc.dtype = TRTCOLL_FP32;
-    desc.lane = *(const uint32_t *)me->arg;
-    proc_sum(group, desc.lane, 1);
-    CHECK_OK(trtcoll_plan_create_all_reduce(group, &desc, &plan));
-    if (me->rank == 1)
-        proc_await_parent(me, 1);
-    struct trtcoll_run_args args = TRTCOLL_RUN_ARGS_INIT;
-    args.tokens = 1;
-    args.in = &value;
-    args.out = &value;
-    CHECK_OK(trtcoll_plan_run(plan, &args, NULL, &event));
-    CHECK_OK(trtcoll_event_wait(event, PROC_PATIENCE_MS));
-    trtcoll_event_put(event);
-    CHECK(value == 2);
-    proc_reach(me, 1);
-    proc_await_parent(me, 2);
-    trtcoll_ctx_close(ctx);
-}
-
-static void late_rank(uint32_t lane)
-{
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .operation_ms = 60000});
-    struct proc_run *run = proc_run_start(daemon, 2, one_comes_late, &lane);
-    char text[160];
-
-    snprintf(text, sizeof text, "  ! rank 1 (pid %d) of group tp0 is late by ", (int)run->pids[1]);
-    until(daemon, "status", EXIT_DEGRADED, text);
-    snprintf(text, sizeof text, " at step 2, %s lane: rank 0 waits (deadline 1 min)", lane == TRTCOLL_LANE_DIRECT ? "direct" : "served");
-    shows(text);
-    ctl(daemon, "health", EXIT_DEGRADED);
-    shows("degraded: rank 1 ");
-    json(daemon, "top --count 1 --interval 0.1", "d[\"groups\"][0][\"missing\"] == [1] and d[\"groups\"][0][\"missing_for_ns\"] > 5e8");
-    ctl(daemon, "dump tp0", EXIT_OK);
-    shows("! did not arrive: 1; under way: 0");
-    ctl(daemon, "groups tp0", EXIT_OK);
-    shows(" for 1 ");
-    proc_run_reach(run, 1);
-    proc_run_await_all(run, 1);
-    until(daemon, "status", EXIT_OK, ": healthy");
-    proc_run_reach(run, 2);
-    proc_run_wait(run, PROC_PATIENCE_MS);
-    proc_daemon_finish(daemon);
-}
-
-static void test_late_direct(void **state)
-{
-    (void)state;
-    late_rank(TRTCOLL_LANE_DIRECT);
-}
-
-static void test_late_served(void **state)
-{
-    (void)state;
-    late_rank(TRTCOLL_LANE_SERVED);
-}
-
-/* ---- broken, stopped, gone ---- */
-
-static void stay_whatever_happens(struct proc_me *me)
-{
-    struct trtcoll_ctx *ctx = proc_open(me, -1);
-    struct trtcoll_group *group = proc_group(me, ctx, "tp0");
-
-    proc_sum(group, TRTCOLL_LANE_DIRECT, 1);
-    proc_reach(me, 1);
-    proc_await_parent(me, 1);
-    trtcoll_ctx_close(ctx);
-}
-
-static void test_broken(void **state)
-{
-    (void)state;
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 3});
-    struct proc_run *run = proc_run_start(daemon, 3, stay_whatever_happens, NULL);
-    char text[96];
-
-    proc_run_await_all(run, 1);
-    snprintf(text, sizeof text, "rank 1 (pid %d)", (int)run->pids[1]);
-    proc_run_kill(run, 1, SIGKILL);
-    until(daemon, "status", EXIT_DEGRADED, "  ! group tp0 (epoch 1) is broken: ");
-    shows(text);
-    shows("(EPEERDEAD)");
-    shows("1 broken     tp0");
-    json(daemon, "groups tp0", "d[\"groups\"][0][\"culprit\"] == 1 and d[\"groups\"][0][\"error\"] == \"EPEERDEAD\"");
-    json(daemon, "status", "[p[\"rank\"] for p in d[\"problems\"] if p[\"kind\"] == \"group-broken\"] == [1]");
-    proc_run_reach(run, 1);
-    proc_run_wait(run, PROC_PATIENCE_MS);
-    until(daemon, "health", EXIT_OK, "healthy");
-    proc_daemon_finish(daemon);
-}
-
-static void test_stopped_and_gone(void **state)
-{
-    (void)state;
-    static const char *const looks[] = {
-        "groups", "groups tp0", "clients", "memory", "latency", "dump", "top --batch --count 1 --interval 0.1"};
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
-    struct proc_run *run = proc_run_start(daemon, 2, stay_whatever_happens, NULL);
-    pid_t pid = daemon->pid;
-    char text[96];
-
-    proc_run_await_all(run, 1);
-    until(daemon, "status", EXIT_OK, "2 finished");
-    assert_int_equal(kill(pid, SIGSTOP), 0);
-    snprintf(text, sizeof text, "daemon pid %d is stopped", (int)pid);
-    until(daemon, "status", EXIT_DEGRADED, text);
-    shows("1 ready      tp0");
-    for (size_t i = 0; i < sizeof looks / sizeof looks[0]; i++) {
-        ctl(daemon, looks[i], EXIT_OK);
-        shows(i + 1 < sizeof looks / sizeof looks[0] ? text : "stopped");
-    }
-    json(daemon, "health", "d[\"verdict\"] == \"stopped\" and d[\"problems\"][0][\"kind\"] == \"daemon-stopped\"");
-    uint64_t before = proc_now_ns();
-    ctl(daemon, "drain --timeout 0.3", EXIT_UNREACHABLE);
-    shows("does not answer within 0.3 s");
-    assert_in_range(proc_now_ns() - before, 300000000ull, (3000ull + PROC_ALLOWANCE_MS) * 1000000ull);
-    json(daemon, "explain barrier --timeout 0.3", "d[\"error\"][\"kind\"] == \"unreachable\"");
-    assert_int_equal(kill(pid, SIGCONT), 0);
-    until(daemon, "health", EXIT_OK, "healthy");
-
-    proc_daemon_kill(daemon);
-    snprintf(text, sizeof text, "daemon pid %d is gone; showing its last state from 2", (int)pid);
-    ctl(daemon, "status", EXIT_DEGRADED);
-    shows(text);
-    shows("1 ready      tp0");
-    for (size_t i = 0; i + 1 < sizeof looks / sizeof looks[0]; i++) {
-        ctl(daemon, looks[i], EXIT_OK);
-        shows(text);
-    }
-    json(daemon, "groups", "d[\"snapshot\"][\"daemon\"] == \"gone\" and len(d[\"groups\"][0][\"members\"]) == 2");
-    ctl(daemon, "reload", EXIT_UNREACHABLE);
-    shows("is gone");
-    proc_run_reach(run, 1);
-    proc_run_wait(run, PROC_PATIENCE_MS);
-
-    proc_daemon_restart(daemon);
-    until(daemon, "health", EXIT_OK, "healthy");
-    ctl(daemon, "clients", EXIT_OK);
-    assert_string_equal(output, "no clients\n");
-    proc_daemon_finish(daemon);
-}
-
-/* On a terminal `top` takes the screen, in colour, and gives it back on q. */
-static void test_terminal(void **state)
-{
-    (void)state;
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 1});
-    size_t used = 0;
-    int terminal, status;
-    pid_t pid = forkpty(&terminal, NULL, NULL, &(struct winsize){.ws_row = 24, .ws_col = 80});
-
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        setenv("TERM", "xterm", 1);
-        unsetenv("NO_COLOR");
-        execl(proc_ctl_path(), "trtcollctl", "--runtime-dir", daemon->runtime, "top", (char *)NULL);
-        _exit(127);
-    }
-    bool asked = false;
-    for (;;) {
-        ssize_t got = read(terminal, output + used, sizeof output - 1 - used);
-        if (got <= 0)
-            break; /* EIO: nobody has the other end any more */
-        used += (size_t)got;
-        output[used] = 0;
-        if (!asked && strstr(output, "no groups")) {
-            assert_int_equal(write(terminal, "q", 1), 1);
-            asked = true;
+    int depth = 0;
+    bool quoted = false;
+    for (const char *at = output; *at; at++) {
+        if (quoted) {
+            at += *at == '\\' && at[1];
+            quoted = *at != '"';
+            continue;
         }
+        quoted = *at == '"';
+        depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
+        if (depth < 0)
+            break;
     }
-    close(terminal);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    assert_true(asked);
-    shows("\033[?1049h");
-    shows("\033[32mhealthy\033[0m");
-    shows(", q ends");
-    const char *end = "\033[?7h\033[?25h\033[?1049l";
-    assert_true(used > strlen(end));
-    assert_string_equal(output + used - strlen(end), end);
+    if (depth != 0 || quoted || !strstr(output, "\"schema_version\": 1"))
+        fail_msg("%s: not the JSON that was promised: %.300s", command, output);
+}
+
+static void busy_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "busy");
+    for (unsigned i = 0; i < 10; i++)
+        proc_sum(group, i % 2 ? TRTCOLL_LANE_DIRECT : TRTCOLL_LANE_SERVED, 1000);
+    void *memory = NULL;
+    CHECK_OK(trtcoll_alloc(ctx, 123456, &memory));
+    proc_reach(me, 1);
+    proc_await_parent(me, 1);
+    trtcoll_ctx_close(ctx);
+}
+
+static const char *const looking[] = {"status", "health", "groups", "clients", "memory", "latency", "dump", "fields"};
+
+static void look_around(struct proc_daemon *daemon, int wanted)
+{
+    for (size_t i = 0; i < sizeof(looking) / sizeof(looking[0]); i++) {
+        bool judges = i < 2;
+        expect(CTL(daemon, looking[i]), judges ? wanted : 0, NULL);
+        assert_true(output[0]);
+        expect(CTL(daemon, looking[i], "--json"), judges ? wanted : 0, NULL);
+        expect_json(looking[i]);
+    }
+    expect(CTL(daemon, "top", "--batch", "--count", "2", "--interval", "0.1"), 0, NULL);
+}
+
+/* Waits until a looking command shows the text: the segment is written ten times a second. */
+static void await_text(struct proc_daemon *daemon, const char *command, const char *text)
+{
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    do {
+        CTL(daemon, command);
+        if (strstr(output, text))
+            return;
+        proc_nap();
+    } while (proc_now_ns() < end);
+    fail_msg("%s does not show '%s': %s", command, text, output);
+}
+
+static void test_looking(void **state)
+{
+    (void)state;
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
+    expect(CTL(daemon, "health"), 0, NULL);
+    struct proc_run *ranks = proc_run_start(daemon, 2, busy_body, NULL);
+    proc_run_await_all(ranks, 1);
+    await_text(daemon, "dump", "all-reduce");
+    look_around(daemon, 0);
+    await_text(daemon, "groups", "busy");
+    await_text(daemon, "clients", "test_ctl");
+    await_text(daemon, "latency", "all-reduce");
+    expect(CTL(daemon, "groups", "nothing"), 1, "nothing");
+    expect(CTL(daemon, "explain", "all-reduce", "16x4096", "--group", "busy"), 0, "oneshot");
+    expect(CTL(daemon, "explain", "all-reduce", "16x4096", "--json"), 0, NULL);
+    expect_json("explain");
+    expect(CTL(daemon, "config"), 0, "operation_ms");
+
+    /* The daemon hangs: looking works, asking gives up in time. */
+    assert_int_equal(kill(daemon->pid, SIGSTOP), 0);
+    uint64_t begin = proc_now_ns();
+    expect(CTL(daemon, "config", "--timeout", "0.3"), 3, NULL);
+    assert_true(proc_now_ns() - begin < (300 + 4 * PROC_ALLOWANCE_MS) * 1000000ull);
+    look_around(daemon, 4);
+    expect(CTL(daemon, "status"), 4, "stopped");
+    assert_int_equal(kill(daemon->pid, SIGCONT), 0);
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    while (CTL(daemon, "health") != 0)
+        if (proc_now_ns() > end)
+            fail_msg("still not healthy: %s", output);
+    proc_run_reach(ranks, 1);
+    proc_run_wait(ranks, 20000);
+
+    /* The daemon is dead: its last state is still there. */
+    proc_daemon_settled(daemon);
+    proc_daemon_kill(daemon);
+    expect(CTL(daemon, "status"), 4, NULL);
+    look_around(daemon, 4);
+    expect(CTL(daemon, "config"), 3, NULL);
+    proc_daemon_restart(daemon);
+    expect(CTL(daemon, "health"), 0, NULL);
     proc_daemon_finish(daemon);
 }
 
@@ -285,25 +141,130 @@ static void test_nothing_there(void **state)
 {
     (void)state;
     struct proc_daemon *daemon = proc_daemon_prepare(&(struct proc_settings){.devices = 1});
+    for (size_t i = 0; i < sizeof(looking) / sizeof(looking[0]); i++) {
+        expect(CTL(daemon, looking[i]), 3, NULL);
+        expect(CTL(daemon, looking[i], "--json"), 3, NULL);
+    }
+    expect(CTL(daemon, "drain"), 3, NULL);
+    expect(CTL(daemon, "nonsense"), 2, NULL);
+    expect(CTL(daemon, "status", "--nonsense"), 2, NULL);
+    expect(CTL(daemon, "--help"), 0, "COMMAND");
+    expect(CTL(daemon, "--version"), 0, "0.1.0");
+    /* A file that is no segment. */
+    char path[128];
+    snprintf(path, sizeof(path), "%s/stats", daemon->runtime);
+    FILE *file = fopen(path, "we");
+    assert_non_null(file);
+    for (unsigned i = 0; i < 5000; i++)
+        fputc((int)(i * 7 % 256), file);
+    fclose(file);
+    int code = CTL(daemon, "status");
+    if (code != 3 && code != 1)
+        fail_msg("a file of noise gives exit code %d: %s", code, output);
+    proc_daemon_finish(daemon);
+}
 
-    ctl(daemon, "status", EXIT_UNREACHABLE);
-    shows("no daemon runs here");
-    ctl(daemon, "health", EXIT_UNREACHABLE);
-    ctl(daemon, "drain", EXIT_UNREACHABLE);
-    shows("no daemon listens here");
-    json(daemon, "status", "d[\"error\"][\"kind\"] == \"unreachable\"");
+/* ---- changing ---- */
+
+static void kicked_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "kicked");
+    struct trtcoll_ctx_info info = {.size = sizeof(info)};
+    CHECK_OK(trtcoll_ctx_info(ctx, &info));
+    atomic_store(&me->slot->values[0], info.client_id);
+    proc_reach(me, 1);
+    proc_await_parent(me, 1);
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    if (me->rank == 0) {
+        while (case_group_info(group).state != TRTCOLL_GROUP_BROKEN)
+            CHECK(proc_now_ns() < end);
+        CHECK_EQ(case_group_info(group).culprit, 1);
+        CHECK_OK(trtcoll_group_reform(group, TRTCOLL_REFORM_SHRINK, 0));
+        proc_sum(group, TRTCOLL_LANE_SERVED, 10);
+    } else {
+        struct trtcoll_group *other = NULL;
+        CHECK_CODE(trtcoll_group_create(ctx, "other", 1, 0, 0, &other), TRTCOLL_ECONN);
+    }
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_changing(void **state)
+{
+    (void)state;
+    char id[32];
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
+    struct proc_run *ranks = proc_run_start(daemon, 2, kicked_body, NULL);
+    proc_run_await_all(ranks, 1);
+    expect(CTL(daemon, "kick", "999999"), 1, NULL);
+    snprintf(id, sizeof(id), "%llu", (unsigned long long)atomic_load(&ranks->shared->ranks[1].values[0]));
+    expect(CTL(daemon, "kick", id), 0, NULL);
+    proc_run_reach(ranks, 1);
+    proc_run_wait(ranks, 20000);
+
+    expect(CTL(daemon, "drain"), 0, NULL);
+    await_text(daemon, "status", "draining");
+    struct trtcoll_ctx_options options = TRTCOLL_CTX_OPTIONS_INIT;
+    struct trtcoll_ctx *ctx = NULL;
+    options.socket_path = daemon->socket;
+    assert_int_equal(trtcoll_ctx_open(&options, &ctx), TRTCOLL_EDRAIN);
+    expect(CTL(daemon, "undrain"), 0, NULL);
+    assert_int_equal(trtcoll_ctx_open(&options, &ctx), 0);
+    trtcoll_ctx_close(ctx);
+
+    expect(CTL(daemon, "log-level", "debug"), 0, NULL);
+    expect(CTL(daemon, "log-level", "deafening"), 2, NULL);
+    expect(CTL(daemon, "reload"), 0, NULL);
+    FILE *file = fopen(daemon->config, "we");
+    assert_non_null(file);
+    fputs("{\"devices\": {\"host\": 2}, \"nonsense\": 1}", file);
+    fclose(file);
+    expect(CTL(daemon, "reload"), 1, "/nonsense");
+    assert_true(proc_daemon_alive(daemon));
+    proc_daemon_finish(daemon);
+}
+
+/* ---- what is wrong comes first ---- */
+
+static void broken_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "sorry");
+    proc_reach(me, 1);
+    proc_await_parent(me, 1);
+    if (me->rank == 0)
+        CHECK_OK(trtcoll_group_abort(group, "for the status page"));
+    proc_reach(me, 2);
+    proc_await_parent(me, 2);
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_broken_group(void **state)
+{
+    (void)state;
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
+    struct proc_run *ranks = proc_run_start(daemon, 2, broken_body, NULL);
+    proc_run_await_all(ranks, 1);
+    proc_run_reach(ranks, 1);
+    proc_run_await_all(ranks, 2);
+    await_text(daemon, "status", "for the status page");
+    expect(CTL(daemon, "health"), 4, "sorry");
+    expect(CTL(daemon, "status"), 4, "sorry");
+    const char *problem = strstr(output, "for the status page"), *summary = strstr(output, "devices");
+    if (summary && problem > summary)
+        fail_msg("status does not show first what is wrong: %s", output);
+    proc_run_reach(ranks, 2);
+    proc_run_wait(ranks, 20000);
+    proc_daemon_finish(daemon);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_live, proc_teardown),
-        cmocka_unit_test_teardown(test_late_direct, proc_teardown),
-        cmocka_unit_test_teardown(test_late_served, proc_teardown),
-        cmocka_unit_test_teardown(test_broken, proc_teardown),
-        cmocka_unit_test_teardown(test_stopped_and_gone, proc_teardown),
+        cmocka_unit_test_teardown(test_looking, proc_teardown),
         cmocka_unit_test_teardown(test_nothing_there, proc_teardown),
-        cmocka_unit_test_teardown(test_terminal, proc_teardown),
+        cmocka_unit_test_teardown(test_changing, proc_teardown),
+        cmocka_unit_test_teardown(test_broken_group, proc_teardown),
     };
-    return cmocka_run_group_tests_name("trtcollctl, looking", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("trtcollctl", tests, NULL, NULL);
 }

@@ -314,6 +314,12 @@ static void eventfds_body(struct proc_me *me)
         }
         for (unsigned i = 0; i < 50; i++)
             proc_nap();
+        /* The end of the group wakes whoever sleeps on the eventfd: that must not stop the daemon either. */
+        if (round == 2) {
+            struct tcw_group_abort end = {.group_id = ring.group_id, .reason = "on purpose"};
+            raw_ask(&raw, TCW_MSG_GROUP_ABORT, &end, NULL, 0);
+            raw_alive(&raw, "a break with a full eventfd");
+        }
         raw_close(&raw);
         raw_ring_close(&ring);
     }

@@ -198,7 +198,7 @@ static void bytes_body(struct proc_me *me)
     CHECK_OK(trtcoll_alloc(ctx, 3 << 20, &a));
     CHECK_CODE(trtcoll_alloc(ctx, 2 << 20, &b), TRTCOLL_EQUOTA);
     CHECK_MSG(strstr(proc_last_error().text, "bytes") != NULL, "%s", proc_last_error().text);
-    CHECK_CODE(trtcoll_alloc(ctx, SIZE_MAX / 2, &b), TRTCOLL_EQUOTA);
+    CHECK_CODE(trtcoll_alloc(ctx, (size_t)1 << 40, &b), TRTCOLL_EQUOTA);
     CHECK_OK(trtcoll_alloc(ctx, 1 << 20, &b));
     /* The other client has room of its own, but not its user. */
     CHECK_OK(trtcoll_alloc(second, 2 << 20, &c));
@@ -206,8 +206,10 @@ static void bytes_body(struct proc_me *me)
     CHECK_CODE(trtcoll_alloc(second, 1 << 20, &d), TRTCOLL_EQUOTA);
     CHECK_OK(trtcoll_free(ctx, b));
     CHECK_OK(trtcoll_alloc(second, 1 << 20, &d));
-    trtcoll_ctx_close(second); /* and closing gives back */
-    CHECK_OK(trtcoll_alloc(ctx, 1 << 20, &b));
+    trtcoll_ctx_close(second); /* and closing gives back, as soon as the daemon has seen it */
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    while (trtcoll_alloc(ctx, 1 << 20, &b) == TRTCOLL_EQUOTA)
+        CHECK(proc_now_ns() < end);
     second = proc_open(me, -1);
     CHECK_OK(trtcoll_alloc(second, 2 << 20, &c));
     struct trtcoll_ctx *third = proc_open(me, -1), *fourth = NULL;
