@@ -8,7 +8,8 @@
  *   group.create_lock    one plan creation, re-forming or one-call form of a group at a time
  *   member.run_lock      one direct run of a group instance at a time
  *   served.lock          one group instance's ring and its waiters
- *   memory.lock, staging.lock, member.lock, ctx.lock, events.lock, rpc.lock    leaves, never held together
+ *   ctx.lock, group.lock the lists of groups and of plans
+ *   memory.lock, staging.lock, member.lock, events.lock, rpc.lock    leaves, never held together
  * A blocking request to the daemon is made with no lock but create_lock.
  */
 #ifndef TCC_CONTEXT_H
