@@ -324,7 +324,8 @@ static void become_broken(struct tcd_instance *instance, const struct tcw_error 
     struct tcw_error *mine = &instance->cause;
 
     instance->state = TCD_BROKEN;
-    instance->group->ready = NULL;
+    if (instance->group->ready == instance)
+        instance->group->ready = NULL;
     *mine = *cause;
     if (mine->rank < instance->size) {
         const struct tcd_member *culprit = &instance->members[mine->rank];
@@ -344,6 +345,9 @@ static void become_broken(struct tcd_instance *instance, const struct tcw_error 
 
 void tcd_instance_break(struct tcd_instance *instance, const struct tcw_error *cause)
 {
+    /* Ending gently, and now something worse has happened: nobody waits for the one that left any longer. */
+    if (instance->state == TCD_BROKEN && instance->gentle.clock)
+        tell_everybody(instance);
     if (instance->state != TCD_READY)
         return;
     become_broken(instance, cause, false);

@@ -91,7 +91,7 @@ void tcd_instance_complete(struct tcd_instance *instance);
 /* FORMING: refuses everybody who waits, and frees the instance. */
 void tcd_instance_dissolve(struct tcd_instance *instance, const struct tcw_error *error);
 
-/* READY: ends it for everybody, now. In other states nothing happens. */
+/* READY, or ending gently after a member left: ends it for everybody, now. In other states nothing happens. */
 void tcd_instance_break(struct tcd_instance *instance, const struct tcw_error *cause);
 
 /* A member goes, in any state: the others learn of it, what it holds is given back. May free the instance. */

@@ -97,12 +97,29 @@ static void shrink(struct tcd_instance *broken)
         tcd_instance_enter(next, i, survivors[i].client, survivors[i].device, survivors[i].sequence, 1000);
 }
 
+/* Whether the group has gone on without those who are still in this instance. Refuses nobody. */
+static bool is_left_behind(const struct tcd_instance *instance, struct tcw_error *error)
+{
+    const struct tcd_group *group = instance->group;
+
+    if (instance->epoch == group->epoch)
+        return false;
+    tcd_error_set(error, TCW_EBUSY, "group '%s' was re-formed as epoch %llu without some of epoch %llu; leave and join again", group->name,
+                  (unsigned long long)group->epoch, (unsigned long long)instance->epoch);
+    return true;
+}
+
 static void shrink_if_complete(struct tcd_instance *instance)
 {
+    struct tcw_error error;
     uint32_t i;
 
     if (missing_shrinkers(instance))
         return;
+    if (is_left_behind(instance, &error)) {
+        refuse_shrinkers(instance, &error);
+        return;
+    }
     for (i = 0; i < instance->size; i++) {
         if (instance->members[i].client && instance->members[i].waiting) {
             shrink(instance);
@@ -192,6 +209,7 @@ void tcd_group_reform(struct tcd_client *client, uint32_t sequence, const struct
     struct tcd_instance *instance = tcd_instance_find(daemon, reform->group_id);
     struct tcd_member *member = instance ? tcd_instance_member(instance, client) : NULL;
     uint32_t timeout_ms = reform->timeout_ms ? reform->timeout_ms : (uint32_t)daemon->config->options.join_ms;
+    struct tcw_error error;
 
     if (!member || instance->state == TCD_FORMING) {
         tcd_client_refuse_text(client, sequence, TCW_ENOENT, "this client is not a member of group %llu",
@@ -210,9 +228,8 @@ void tcd_group_reform(struct tcd_client *client, uint32_t sequence, const struct
         tcd_client_refuse_text(client, sequence, TCW_EBUSY, "group '%s' is being re-formed by this client already", instance->group->name);
         return;
     }
-    if (instance->group->ready) {
-        tcd_client_refuse_text(client, sequence, TCW_EBUSY, "group '%s' was re-formed as epoch %llu without rank %u; leave and join again",
-                               instance->group->name, (unsigned long long)instance->group->ready->epoch, member->rank);
+    if (is_left_behind(instance, &error)) {
+        tcd_client_refuse(client, sequence, &error);
         return;
     }
     if (refuse_mixed(member, sequence, reform->flags))
