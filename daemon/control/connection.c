@@ -9,6 +9,7 @@
 enum {
     MAX_QUEUED = 1024,
     MAX_QUEUED_BYTES = 4 << 20,
+    MAX_QUEUED_FDS = 512,   /* descriptors are everybody's */
     MESSAGES_PER_TURN = 16, /* then other clients have their turn */
     RETRY_MS = 5,
 };
@@ -56,14 +57,17 @@ static void outgoing_free(struct tcd_connection *connection, struct outgoing *ou
         close(out->fds[i]);
     connection->queued--;
     connection->queued_bytes -= out->bytes;
+    connection->queued_fds -= out->fd_count;
     tcd_list_remove(&out->link);
     free(out);
 }
 
 static void drop_queue(struct tcd_connection *connection)
 {
-    while (!tcd_list_empty(&connection->queue))
-        outgoing_free(connection, TCD_ENTRY(connection->queue.next, struct outgoing, link));
+    struct tcd_link *at, *safe;
+
+    TCD_EACH_SAFE (at, safe, &connection->queue)
+        outgoing_free(connection, TCD_ENTRY(at, struct outgoing, link));
 }
 
 static void on_retry(void *arg)
@@ -91,10 +95,12 @@ static bool send_now(struct tcd_connection *connection, unsigned opcode, uint32_
 
 static void flush(struct tcd_connection *connection)
 {
-    while (!tcd_list_empty(&connection->queue) && !connection->deaf) {
-        struct outgoing *out = TCD_ENTRY(connection->queue.next, struct outgoing, link);
+    struct tcd_link *at, *safe;
 
-        if (!send_now(connection, out->opcode, out->sequence, out->payload, out->fds, out->fd_count))
+    TCD_EACH_SAFE (at, safe, &connection->queue) {
+        struct outgoing *out = TCD_ENTRY(at, struct outgoing, link);
+
+        if (connection->deaf || !send_now(connection, out->opcode, out->sequence, out->payload, out->fds, out->fd_count))
             break;
         outgoing_free(connection, out);
     }
@@ -199,7 +205,8 @@ void tcd_connection_send(struct tcd_connection *connection, unsigned opcode, uin
         return;
     if (tcd_list_empty(&connection->queue) && send_now(connection, opcode, sequence, payload, fds, fd_count))
         return;
-    if (connection->queued >= MAX_QUEUED || connection->queued_bytes >= MAX_QUEUED_BYTES) {
+    if (connection->queued >= MAX_QUEUED || connection->queued_bytes >= MAX_QUEUED_BYTES ||
+        connection->queued_fds + fd_count > MAX_QUEUED_FDS) {
         connection->deaf = true;
         end(connection, TCW_EBUSY, "it does not read what it is sent");
         return;
@@ -213,5 +220,6 @@ void tcd_connection_send(struct tcd_connection *connection, unsigned opcode, uin
     tcd_list_append(&connection->queue, &out->link);
     connection->queued++;
     connection->queued_bytes += out->bytes;
+    connection->queued_fds += out->fd_count;
     listen_to(connection);
 }

@@ -2,7 +2,8 @@
 
 #include <stdlib.h>
 
-enum { NONE_FREE = UINT32_MAX, FIRST_CAPACITY = 16 };
+#define NONE_FREE UINT32_MAX
+enum { FIRST_CAPACITY = 16 };
 
 void tcd_handles_init(struct tcd_handles *handles, uint32_t limit)
 {

@@ -293,11 +293,12 @@ void tcd_memory_free(struct tcd_client *client, uint32_t sequence, const struct 
 void tcd_memories_end(struct tcd_client *client)
 {
     struct tcd_ex_message message = {.opcode = TCD_EX_CLIENT_GONE, .client = client->id};
+    struct tcd_link *at, *safe;
 
     if (client->device)
         tcd_device_tell(client->device, &message);
-    while (!tcd_list_empty(&client->memories)) {
-        struct tcd_memory *memory = TCD_ENTRY(client->memories.next, struct tcd_memory, link);
+    TCD_EACH_SAFE (at, safe, &client->memories) {
+        struct tcd_memory *memory = TCD_ENTRY(at, struct tcd_memory, link);
         if (!memory->registered && client->device)
             client->device->memory_bytes -= memory->charged;
         memory_drop(memory);

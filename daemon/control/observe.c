@@ -66,8 +66,8 @@ bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *t
         *moved = true;
     /* A run that fails moves nothing but the state. */
     if (now.state != seen->now.state || now.since_ns != seen->now.since_ns || now.state == TCW_MEMBER_RUNNING ||
-        now.state == TCW_MEMBER_WAITING || now.since_ns != seen->now.since_ns)
-        *moved = true; /* the last: a run that failed counts as started only */
+        now.state == TCW_MEMBER_WAITING)
+        *moved = true;
     for (op = 0; op < TCW_MEMBER_MAX_OPS; op++) {
         uint64_t count = load64(&map->op_count[op]);
 
