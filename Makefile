@@ -23,7 +23,7 @@ build:
 
 demo:
 	@.ci/install-packages build
-	@.ci/build build
+	@.ci/build build trtcolld trtcollctl tp_decode
 	@client/examples/run-demo build
 
 check:
