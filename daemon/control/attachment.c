@@ -186,7 +186,7 @@ void tcd_attachment_abort(struct tcd_attachment *attachment, const struct tcw_ab
         tcw_text_set(message.text, sizeof(message.text), info->text);
         tcd_device_tell(attachment->device, &message);
     }
-    tcw_ring_wake(attachment->cq_event);
+    tcd_waker_wake(&attachment->daemon->waker, attachment->cq_event);
 }
 
 void tcd_attachments_lost(struct tcd_device *device, pid_t pid, int status)

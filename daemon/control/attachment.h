@@ -26,7 +26,7 @@ struct tcd_attachment {
     bool lost;          /* its executor's process has ended */
     bool given;         /* the client has the ring */
     int ring, sq_event; /* until given */
-    int cq_event;       /* kept: breaking the group must wake a client that sleeps on it */
+    int cq_event;       /* kept: breaking the group must wake a client that sleeps on it. Never written to: see waker.h */
 };
 
 /* Makes everything and asks the executor to attach; `done` gets its answer. 0 or a code with *error. */

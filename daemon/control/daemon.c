@@ -278,6 +278,8 @@ static int open_all(struct tcd_daemon *daemon)
     tcd_clock_open(&daemon->clock, &daemon->loop);
     uv_idle_init(&daemon->loop, &daemon->reaper);
     daemon->reaper.data = daemon;
+    if (tcd_waker_open(&daemon->waker))
+        tcd_log(TCD_WARNING, "no asynchronous I/O: an application's event loop sees by its own timeouts that a group has broken");
     code = tcd_signals_open(&daemon->signals, daemon);
     if (!code)
         code = tcd_devices_open(daemon);
@@ -301,6 +303,7 @@ static void free_all(struct tcd_daemon *daemon)
     tcd_handles_clear(&daemon->plans);
     tcd_handles_clear(&daemon->memories);
     tcd_handles_clear(&daemon->attachments);
+    tcd_waker_close(&daemon->waker);
     tcd_rows_close(&daemon->group_rows);
     tcd_rows_close(&daemon->member_rows);
     tcd_stats_destroy(daemon->stats);
@@ -340,6 +343,7 @@ int tcd_daemon_run(const struct tcd_daemon_options *options)
         return EXIT_FAILURE;
     daemon->runtime.lock = -1;
     daemon->listener.socket = -1;
+    daemon->waker.nothing = -1;
     tcd_log_open();
     raise_limits();
     prepare_tables(daemon);

@@ -15,6 +15,7 @@
 #include "runtime.h"
 #include "signals.h"
 #include "stats.h"
+#include "waker.h"
 #include "watch.h"
 
 #include <tcf/config.h>
@@ -40,6 +41,7 @@ struct tcd_daemon {
     struct tcd_listener listener;
     struct tcd_signals signals;
     struct tcd_watch watch;
+    struct tcd_waker waker;
     struct tcd_stats *stats;
     struct tcw_stats_daemon counters; /* the daemon's row, kept up to date */
     struct tcd_rows group_rows, member_rows;
