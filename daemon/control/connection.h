@@ -32,6 +32,7 @@ struct tcd_connection {
     struct tcd_link queue;
     unsigned queued;
     size_t queued_bytes;
+    unsigned queued_fds;
     struct tcd_connection_callbacks callbacks;
 };
 

@@ -11,7 +11,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HEARTBEAT_MS = 1000, SILENCE_MS = 30000, QUIT_MS = 5000, DEFAULT_GRACE_S = 60, DEFAULT_RESTARTS = 10 };
+enum {
+    HEARTBEAT_MS = 1000,
+    SILENCE_BEATS =
+        10, /* without an answer; before watch.c stops feeding the watchdog: replacing an executor comes before ending the node */
+    QUIT_MS = 5000,
+    RETRY_MS = 5,
+    DEFAULT_GRACE_S = 60,
+    DEFAULT_RESTARTS = 10,
+};
 static const uint64_t failure_window_ns = 60000000000ull;
 
 typedef enum executor_state {
@@ -26,6 +34,7 @@ struct request {
     struct tcd_ex_message message;
     tcd_executor_done done;
     void *arg;
+    int code; /* in `local`: of the answer */
     unsigned fd_count;
     int fds[]; /* own duplicates */
 };
@@ -47,17 +56,19 @@ struct tcd_executor {
 
     struct request_list queue;    /* not sent yet */
     struct request_list awaiting; /* sent, answer owed */
-    struct request_list local;    /* need no process: answered in the next turn of the loop */
+    struct request_list local;    /* need no process, or could not be sent: answered in the next turn of the loop */
     uint64_t next_cookie;
 
     uv_timer_t heartbeat;
     uv_timer_t patience; /* with a process that was told to leave: kills it at the end */
+    uv_timer_t retry;    /* sends again when the socket cannot say when */
     uv_idle_t answers;   /* runs `local` */
-    unsigned handles;    /* open on the loop, of the three above */
+    unsigned handles;    /* open on the loop, of the four above */
 
     uint64_t last_use_ns;
     uint64_t last_answer_ns;
     uint64_t ping_sent_ns; /* 0: none under way */
+    unsigned silent_beats; /* since then. Not a time: while this process itself is stopped, nobody else is silent */
 
     bool restarting; /* the next start follows a death */
     unsigned restarts;
@@ -158,6 +169,31 @@ static void list_fail(struct request_list *list, int code, const char *text)
         request_fail(request, code, text);
 }
 
+static void answer_local(struct tcd_executor *executor)
+{
+    struct request_list answered;
+    list_reset(&answered);
+    list_move(&answered, &executor->local);
+    struct request *request;
+    while ((request = list_shift(&answered)))
+        request_fail(request, request->code, request->code < 0 ? "the request could not be sent to the executor" : "");
+}
+
+static void on_local_answers(uv_idle_t *idle)
+{
+    uv_idle_stop(idle);
+    answer_local(idle->data);
+}
+
+/* Never in the call that makes the request: the caller is not prepared for the answer yet. */
+static void answer_later(struct tcd_executor *executor, struct request *request, int code)
+{
+    request->code = code;
+    request_close_fds(request);
+    list_append(&executor->local, request);
+    uv_idle_start(&executor->answers, on_local_answers);
+}
+
 /* ---- the process ---- */
 
 static bool executor_start(struct tcd_executor *executor);
@@ -190,7 +226,9 @@ static void on_message(void *arg, const struct tcd_ex_message *message, int *fds
     case TCD_EX_DONE:
     case TCD_EX_ALLOCATED: {
         struct request *request = list_take(&executor->awaiting, message->cookie);
-        if (request)
+        if (request && message->opcode == TCD_EX_ALLOCATED && fd < 0)
+            request_fail(request, TCW_ENOMEM, "the daemon has no descriptor left for it");
+        else if (request)
             request_finish(request, message, fd);
         else if (fd >= 0)
             close(fd);
@@ -221,6 +259,7 @@ static void on_ended(void *arg, int status)
     executor->ping_sent_ns = 0;
     uv_timer_stop(&executor->heartbeat);
     uv_timer_stop(&executor->patience);
+    uv_timer_stop(&executor->retry);
 
     char text[64];
     snprintf(text, sizeof text, "the executor of device %u ended", executor->device);
@@ -229,9 +268,10 @@ static void on_ended(void *arg, int status)
             executor_note_death(executor);
         list_move(&executor->awaiting, &executor->queue);
     }
-    list_fail(&executor->awaiting, TCW_EEXECUTOR, text);
+    /* First what is lost, then the answers: who gets one must not take for alive what went with the process. */
     if (!orderly && !executor->closing && executor->callbacks.died)
         executor->callbacks.died(executor->callbacks.arg, executor, pid, status);
+    list_fail(&executor->awaiting, TCW_EEXECUTOR, text);
 
     executor->state = EXECUTOR_STOPPED;
     if (executor->closing)
@@ -276,12 +316,20 @@ static bool executor_start(struct tcd_executor *executor)
     return true;
 }
 
+static void on_retry(uv_timer_t *timer)
+{
+    executor_flush(timer->data);
+}
+
 /* What became of a request that was offered to the socket. TCW_EAGAIN: it stays at the head of the queue. */
 static int executor_offer(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count)
 {
     int rc = tcd_executor_process_send(executor->process, message, fds, fd_count);
     if (rc == TCW_EAGAIN) {
         tcd_executor_process_want_writable(executor->process);
+    } else if (rc == TCW_EBUSY) {
+        uv_timer_start(&executor->retry, on_retry, RETRY_MS, 0);
+        rc = TCW_EAGAIN;
     } else if (rc == TCW_ECONN) {
         /* It is dying: whatever is queued or awaited gets its answer when it is reaped. */
         tcd_executor_process_kill(executor->process);
@@ -299,7 +347,7 @@ static void executor_flush(struct tcd_executor *executor)
             return;
         list_shift(&executor->queue);
         if (rc < 0) {
-            request_fail(request, rc, "the request could not be sent to the executor");
+            answer_later(executor, request, rc);
         } else if (request->message.cookie) {
             request_close_fds(request);
             list_append(&executor->awaiting, request);
@@ -342,13 +390,14 @@ static void on_heartbeat(uv_timer_t *timer)
         return;
     if (executor->ping_sent_ns) {
         /* Nothing it does takes that long: it is stopped or stuck, and only a new one can help. */
-        if (tcw_now_ns() - executor->ping_sent_ns > SILENCE_MS * 1000000ull)
+        if (++executor->silent_beats >= SILENCE_BEATS)
             tcd_executor_process_kill(executor->process);
         return;
     }
     struct tcd_ex_message ping = {.opcode = TCD_EX_PING};
     if (executor_enqueue(executor, &ping, NULL, 0, on_ping_answer, executor, &executor->queue) == 0) {
         executor->ping_sent_ns = tcw_now_ns();
+        executor->silent_beats = 0;
         executor_flush(executor);
     }
 }
@@ -382,13 +431,6 @@ static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_m
     }
     list_append(list, request);
     return 0;
-}
-
-static void on_local_answers(uv_idle_t *idle)
-{
-    struct tcd_executor *executor = idle->data;
-    uv_idle_stop(idle);
-    list_fail(&executor->local, 0, "");
 }
 
 int tcd_executor_request(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
@@ -438,9 +480,10 @@ int tcd_executor_create(uv_loop_t *loop, const char *program, unsigned device, c
     list_reset(&executor->local);
     uv_timer_init(loop, &executor->heartbeat);
     uv_timer_init(loop, &executor->patience);
+    uv_timer_init(loop, &executor->retry);
     uv_idle_init(loop, &executor->answers);
-    executor->heartbeat.data = executor->patience.data = executor->answers.data = executor;
-    executor->handles = 3;
+    executor->heartbeat.data = executor->patience.data = executor->retry.data = executor->answers.data = executor;
+    executor->handles = 4;
     *out = executor;
     return 0;
 }
@@ -467,11 +510,12 @@ static void executor_close_finish(struct tcd_executor *executor)
 {
     if (!executor->closing || executor->processes || uv_is_closing((uv_handle_t *)&executor->heartbeat))
         return;
-    list_fail(&executor->local, 0, "");
+    answer_local(executor);
     list_fail(&executor->queue, TCW_EEXECUTOR, "the executor was stopped");
     list_fail(&executor->awaiting, TCW_EEXECUTOR, "the executor was stopped");
     uv_close((uv_handle_t *)&executor->heartbeat, on_handle_closed);
     uv_close((uv_handle_t *)&executor->patience, on_handle_closed);
+    uv_close((uv_handle_t *)&executor->retry, on_handle_closed);
     uv_close((uv_handle_t *)&executor->answers, on_handle_closed);
 }
 

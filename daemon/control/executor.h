@@ -3,7 +3,7 @@
  *
  * Lives in the control process (loop thread). Created for every configured device; the process itself is started on first use and, after a
  * death, again on next use (at most `restart_limit` times a minute, then the device is reported failed and requests are refused with
- * EEXECUTOR). One that leaves a heartbeat unanswered for 30 s is killed. A request either gets its callback exactly once (with EEXECUTOR if
+ * EEXECUTOR). One that leaves a heartbeat unanswered for 10 s is killed. A request either gets its callback exactly once (with EEXECUTOR if
  * the process died first, EAGAIN never) or was refused synchronously.
  */
 #ifndef TCD_CONTROL_EXECUTOR_H

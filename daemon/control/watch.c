@@ -13,7 +13,8 @@ enum {
     SLOW_MS = 1000,
     QUIET_TICKS = 10, /* a second without movement */
 };
-static const uint64_t STALE_EXECUTOR_NS = 10000000000ull; /* no answer for so long: the watchdog is not fed */
+/* No answer for so long: the watchdog is not fed. More than executor.c waits before it kills a silent one, which is the better cure. */
+static const uint64_t STALE_EXECUTOR_NS = 15000000000ull;
 
 /* ---- looking ---- */
 

@@ -74,6 +74,8 @@ int tcd_ex_mailbox_send(struct tcd_ex_mailbox *mailbox, int socket)
         int rc = tcd_ex_send(socket, &letter->message, &letter->fd, letter->fd >= 0);
         if (rc == TCW_EAGAIN)
             return 0;
+        if (rc == TCW_EBUSY)
+            return rc;
         if (rc < 0)
             return TCW_ECONN;
         pthread_mutex_lock(&mailbox->lock);

@@ -37,7 +37,8 @@ void tcd_ex_mailbox_wake(struct tcd_ex_mailbox *mailbox);
 
 /* Main thread: forgets the wake-ups so far. */
 void tcd_ex_mailbox_quiet(struct tcd_ex_mailbox *mailbox);
-/* Main thread: sends what it can. 1: all sent; 0: the socket is full; TCW_ECONN: the control process is gone. */
+/* Main thread: sends what it can. 1: all sent; 0: the socket is full; TCW_EBUSY: to be tried again soon; TCW_ECONN: the control process is
+ * gone. */
 int tcd_ex_mailbox_send(struct tcd_ex_mailbox *mailbox, int socket);
 
 #endif

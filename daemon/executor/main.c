@@ -92,7 +92,8 @@ static bool serve(struct tcd_ex_service *service, int socket)
 {
     for (;;) {
         int sent = tcd_ex_mailbox_send(&service->mailbox, socket);
-        if (sent < 0)
+        bool again = sent == TCW_EBUSY;
+        if (sent < 0 && !again)
             return false;
         if (service->quitting && tcd_ex_service_idle(service))
             return true;
@@ -100,7 +101,7 @@ static bool serve(struct tcd_ex_service *service, int socket)
             {.fd = service->quitting ? -1 : socket, .events = (short)(POLLIN | (sent ? 0 : POLLOUT))},
             {.fd = service->mailbox.event, .events = POLLIN},
         };
-        int ready = poll(watched, 2, service->leaving || service->quitting ? NUDGE_MS : -1);
+        int ready = poll(watched, 2, service->leaving || service->quitting || again ? NUDGE_MS : -1);
         if (ready < 0 && errno != EINTR)
             return false;
         if (ready == 0)

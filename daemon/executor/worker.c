@@ -3,6 +3,7 @@
 #include "attachment.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -64,12 +65,16 @@ static void violate(struct tcd_ex_attachment *attachment, const char *why)
 /* ---- completions ---- */
 
 /*
- * Like tcw_ring_wake, but a client that makes the eventfd blocking and fills its counter cannot keep this thread for longer than the
- * attachment lives: the main thread interrupts it when it wants it to stop.
+ * Like tcw_ring_wake, but the client can make the eventfd blocking and fill its counter. One that is full is readable as it is. Should the
+ * client fill it between the look and the write, this thread hangs, but not for longer than the attachment lives: the main thread
+ * interrupts it when it wants it to stop.
  */
 static void wake_client(struct tcd_ex_attachment *attachment)
 {
     const uint64_t one = 1;
+    struct pollfd room = {.fd = attachment->cq_event, .events = POLLOUT};
+    if (poll(&room, 1, 0) != 1 || !(room.revents & POLLOUT))
+        return;
     while (write(attachment->cq_event, &one, sizeof one) < 0 && errno == EINTR && !stopping(attachment))
         ;
 }

@@ -34,10 +34,11 @@ int tcd_ex_send(int socket, const struct tcd_ex_message *message, const int *fds
         case EINTR:
             continue;
         case EAGAIN:
+            return TCW_EAGAIN;
         case ENOBUFS:
         case ENOMEM:
         case ETOOMANYREFS: /* too many descriptors under way: they are taken up as the peer reads */
-            return TCW_EAGAIN;
+            return TCW_EBUSY;
         case EPIPE:
         case ECONNRESET:
         case ENOTCONN:
@@ -48,10 +49,11 @@ int tcd_ex_send(int socket, const struct tcd_ex_message *message, const int *fds
     }
 }
 
-/* Moves the descriptors of a received packet to `fds`; -1 if there is anything that does not belong, all of them closed. */
+/* Moves the descriptors of a received packet to `fds`. If some had no place in this process, none; -1 if there is anything that does not
+ * belong. */
 static int descriptors_take(struct msghdr *packet, int *fds, unsigned *fd_count)
 {
-    int bad = packet->msg_flags & (MSG_CTRUNC | MSG_TRUNC);
+    int bad = packet->msg_flags & MSG_TRUNC;
     *fd_count = 0;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(packet); part; part = CMSG_NXTHDR(packet, part)) {
         if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) {
@@ -70,12 +72,12 @@ static int descriptors_take(struct msghdr *packet, int *fds, unsigned *fd_count)
             }
         }
     }
-    if (!bad)
+    if (!bad && !(packet->msg_flags & MSG_CTRUNC))
         return 0;
     for (unsigned i = 0; i < *fd_count; ++i)
         close(fds[i]);
     *fd_count = 0;
-    return -1;
+    return bad ? -1 : 0;
 }
 
 int tcd_ex_receive(int socket, struct tcd_ex_message *message, int *fds, unsigned *fd_count)

@@ -53,9 +53,15 @@ struct tcd_ex_message {
     char text[TCW_TEXT_BYTES];
 };
 
-/* Sends one message with up to TCW_MAX_FDS fds, blocking never: 0, TCW_EAGAIN, TCW_ECONN, TCW_EIO. */
+/*
+ * Sends one message with up to TCW_MAX_FDS fds, blocking never: 0, TCW_ECONN, TCW_EIO; TCW_EAGAIN: when the socket is writable; TCW_EBUSY:
+ * the kernel has no room, whatever the socket says about being writable: to be tried again a little later.
+ */
 int tcd_ex_send(int socket, const struct tcd_ex_message *message, const int *fds, unsigned fd_count);
-/* 1 received, 0 nothing there, TCW_ECONN closed, TCW_EPROTO malformed. fds (at most TCW_MAX_FDS) become the caller's. */
+/*
+ * 1 received, 0 nothing there, TCW_ECONN closed, TCW_EPROTO malformed. fds (at most TCW_MAX_FDS) become the caller's. A process that has no
+ * descriptor left for all of them gets none.
+ */
 int tcd_ex_receive(int socket, struct tcd_ex_message *message, int *fds, unsigned *fd_count);
 
 #endif
