@@ -138,6 +138,7 @@ int tck_comm_run(struct tck_comm *comm, const struct tck_run *run, struct tck_fa
     if (!code) {
         struct fp_state state = fp_enter();
         comm->run = run;
+        comm->waited_ns = 0;
         code = dispatch(comm);
         comm->run = NULL;
         fp_leave(state);

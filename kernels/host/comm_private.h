@@ -29,6 +29,8 @@ struct tck_comm {
     const _Atomic uint64_t *deadline_ns;
     _Atomic uint64_t *missing_ranks;
     uint64_t spin_ns;
+    uint64_t waited_ns;         /* by the current run, all its finished waits together: the deadline is for the whole operation */
+    uint64_t no_yield_until_ns; /* see wait.c */
     int (*poll)(void *arg);
     void *poll_arg;
 

@@ -29,7 +29,7 @@ static int wait_one(struct tck_comm *comm, uint32_t peer, struct tck_patience *p
     const struct tck_flag *flag = tck_step_flag(comm, peer);
     const struct tck_run *run = comm->run;
     uint64_t wanted = comm->step + 1;
-    if (atomic_load_explicit(&flag->sequence, memory_order_acquire) < wanted) {
+    if (!tck_wait_briefly(comm, &flag->sequence, wanted)) {
         int code = tck_wait_sequence(comm, peer, wanted, patience);
         if (code)
             return code;

@@ -8,20 +8,18 @@
 
 enum {
     SPINS_PER_CLOCK = 32,
-    YIELD_NS = 1000000,    /* how long a waiter stays runnable before it sleeps */
+    YIELD_NS = 1000000, /* how long a waiter stays runnable before it sleeps */
+    /*
+     * A yield that took this long gave the processor to somebody busy, not to the peer that is waited for. Newer schedulers also charge
+     * yields as if their time had been used, so a waiter that goes on yielding beside busy threads can be kept off for seconds, while
+     * one that sleeps is let in as soon as it is woken: for a while then, sleep instead.
+     */
+    LONG_YIELD_NS = 2000000,
+    NO_YIELD_NS = 20000000,
     NAP_FIRST_NS = 100000, /* naps double from here */
     NAP_LAST_NS = 2000000, /* bounds what a lost wake, an abort or a changed deadline can cost */
     POLL_NS = 4000000,
 };
-
-static inline void pause_briefly(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
 
 static inline const _Atomic uint64_t *sequence_word(const struct tck_comm *comm, uint32_t peer, uint64_t wanted)
 {
@@ -106,7 +104,7 @@ static int check_exits(struct tck_comm *comm, uint32_t peer, uint64_t wanted, ui
     if (word)
         return tck_comm_fail(comm, tcw_abort_code(word), tcw_abort_culprit(word));
     uint64_t deadline = atomic_load_explicit(comm->deadline_ns, memory_order_relaxed);
-    if (deadline && now - patience->began_ns >= deadline) {
+    if (deadline && comm->waited_ns + (now - patience->began_ns) >= deadline) {
         peer = find_culprit(comm, peer);
         comm->fault.step = atomic_load_explicit(&comm->headers[peer]->runs, memory_order_relaxed);
         note_missing(comm, wanted);
@@ -121,12 +119,20 @@ static int check_exits(struct tck_comm *comm, uint32_t peer, uint64_t wanted, ui
     return 0;
 }
 
+static void yield(struct tck_comm *comm, uint64_t before_ns)
+{
+    sched_yield();
+    uint64_t after_ns = tcw_now_ns();
+    if (after_ns - before_ns >= LONG_YIELD_NS)
+        comm->no_yield_until_ns = after_ns + NO_YIELD_NS;
+}
+
 int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, struct tck_patience *patience)
 {
     const _Atomic uint64_t *word = sequence_word(comm, peer, wanted);
     uint64_t nap_ns = NAP_FIRST_NS;
     if (!patience->began_ns)
-        patience->began_ns = patience->polled_ns = tcw_now_ns();
+        patience->began_ns = patience->polled_ns = patience->last_ns = tcw_now_ns();
     uint64_t now = patience->began_ns;
     for (;;) {
         uint64_t waited = now - patience->began_ns;
@@ -134,10 +140,10 @@ int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, str
             for (int i = 0; i < SPINS_PER_CLOCK; i++) {
                 if (arrived(word, wanted))
                     return 0;
-                pause_briefly();
+                tck_pause();
             }
-        } else if (waited < comm->spin_ns + YIELD_NS) {
-            sched_yield();
+        } else if (waited < comm->spin_ns + YIELD_NS && now >= comm->no_yield_until_ns) {
+            yield(comm, now);
         } else {
             note_missing(comm, wanted);
             nap(comm, peer, word, wanted, nap_ns);
@@ -145,7 +151,7 @@ int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, str
         }
         if (arrived(word, wanted))
             return 0;
-        now = tcw_now_ns();
+        patience->last_ns = now = tcw_now_ns();
         int code = check_exits(comm, peer, wanted, now, patience);
         if (code)
             return code;
@@ -154,6 +160,9 @@ int tck_wait_sequence(struct tck_comm *comm, uint32_t peer, uint64_t wanted, str
 
 void tck_wait_done(struct tck_comm *comm, const struct tck_patience *patience)
 {
-    if (patience->began_ns && comm->missing_ranks && atomic_load_explicit(comm->missing_ranks, memory_order_relaxed))
+    if (!patience->began_ns)
+        return;
+    comm->waited_ns += patience->last_ns - patience->began_ns;
+    if (comm->missing_ranks && atomic_load_explicit(comm->missing_ranks, memory_order_relaxed))
         atomic_store_explicit(comm->missing_ranks, 0, memory_order_relaxed);
 }
