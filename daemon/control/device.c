@@ -104,7 +104,7 @@ struct tcd_device *tcd_device_least(struct tcd_daemon *daemon)
 
 int tcd_device_check(const struct tcd_device *device, struct tcw_error *error)
 {
-    if (!device->executor)
+    if (device->kind != TCF_DEVICE_HOST)
         return tcd_error_set(error, TCW_ENOTSUP, "device %u is a cuda device; those are not built in", device->number);
     return 0;
 }

@@ -43,9 +43,33 @@ static struct tcd_group *group_create(struct tcd_daemon *daemon, const char *nam
     return group;
 }
 
+int tcd_group_runnable(struct tcd_daemon *daemon, const struct tcf_group *wanted, struct tcw_error *error)
+{
+    const struct tcf_config *config = daemon->config;
+    struct tcw_error why;
+    uint32_t i;
+
+    for (i = 0; i < wanted->size; i++) {
+        const struct tcf_rank *rank = &wanted->ranks[i];
+        const struct tcd_device *device;
+
+        if (rank->node != config->local_node)
+            return tcd_error_set(error, TCW_ENOTSUP, "group '%s': rank %u is on node '%s'; groups that span nodes are not built in",
+                                 wanted->name, i, config->nodes[rank->node].name);
+        device = tcd_device_find(daemon, rank->device);
+        if (!device)
+            return tcd_error_set(error, TCW_EINVAL, "group '%s': rank %u is on device %u, which this node does not have", wanted->name, i,
+                                 rank->device);
+        if (tcd_device_check(device, &why))
+            return tcd_error_set(error, why.code, "group '%s': rank %u: %.160s", wanted->name, i, why.text);
+    }
+    return 0;
+}
+
 int tcd_groups_configure(struct tcd_daemon *daemon)
 {
     struct tcd_link *at, *safe;
+    struct tcw_error obstacle;
     uint32_t i;
 
     TCD_EACH_SAFE (at, safe, &daemon->groups)
@@ -61,6 +85,8 @@ int tcd_groups_configure(struct tcd_daemon *daemon)
             group->configured = true;
             group->size = wanted->size;
         }
+        if (tcd_group_runnable(daemon, wanted, &obstacle))
+            tcd_log(TCD_WARNING, "%s; joins are refused", obstacle.text);
         tcd_publish_group(group);
     }
     return 0;
@@ -123,29 +149,12 @@ static int check_name(const char *name, struct tcw_error *error)
 static int check_configured(const struct tcd_client *client, const struct tcf_group *wanted, const struct tcw_group_join *join,
                             struct tcw_error *error)
 {
-    const struct tcf_config *config = client->daemon->config;
-    uint32_t i;
-
     if (join->rank < -1 || (join->rank >= 0 && (uint32_t)join->rank >= wanted->size))
         return tcd_error_set(error, TCW_EINVAL, "group '%s' has ranks 0 to %u, not %d", wanted->name, wanted->size - 1, join->rank);
     if (!tcd_access_allows(&wanted->access, client))
         return tcd_error_set(error, TCW_EPERM, "group '%s': uid %u and its groups are not in the configured users or groups", wanted->name,
                              client->uid);
-    for (i = 0; i < wanted->size; i++) {
-        const struct tcf_rank *rank = &wanted->ranks[i];
-        const struct tcd_device *device;
-
-        if (rank->node != config->local_node)
-            return tcd_error_set(error, TCW_ENOTSUP, "group '%s': rank %u is on node '%s'; groups that span nodes are not built in",
-                                 wanted->name, i, config->nodes[rank->node].name);
-        device = tcd_device_find(client->daemon, rank->device);
-        if (!device)
-            return tcd_error_set(error, TCW_EINVAL, "group '%s': rank %u is on device %u, which this node does not have", wanted->name, i,
-                                 rank->device);
-        if (tcd_device_check(device, error))
-            return error->code;
-    }
-    return 0;
+    return tcd_group_runnable(client->daemon, wanted, error);
 }
 
 static int check_made(struct tcd_daemon *daemon, const struct tcw_group_join *join, struct tcw_error *error)

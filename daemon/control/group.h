@@ -24,6 +24,8 @@ struct tcd_group {
 struct tcd_group *tcd_group_find(struct tcd_daemon *daemon, const char *name);
 /* Makes struct groups for the configuration's, and lets go of those it does not name any more. */
 int tcd_groups_configure(struct tcd_daemon *daemon);
+/* 0, or why no process can join this group of the configuration: other nodes, devices that are not built in. */
+int tcd_group_runnable(struct tcd_daemon *daemon, const struct tcf_group *wanted, struct tcw_error *error);
 /* Frees the group when nothing needs it any more. */
 void tcd_group_release(struct tcd_group *group);
 /* The latest BROKEN instance that still has members, or NULL. */

@@ -100,9 +100,13 @@ void tcd_publish_group(struct tcd_group *group)
 {
     struct tcw_stats_group row = {
         .size = group->size, .deadline_ns = tcd_group_deadline_ns(group), .culprit = TCW_NOBODY, .epoch = group->epoch};
+    const struct tcf_group *wanted = group->configured ? tcf_config_group(group->daemon->config, group->name) : NULL;
+    struct tcw_error obstacle;
 
     if (!tcd_list_empty(&group->instances))
         return;
+    if (wanted && tcd_group_runnable(group->daemon, wanted, &obstacle))
+        tcw_text_set(row.problem, sizeof(row.problem), obstacle.text);
     if (group->row == TCD_NO_ROW)
         group->row = tcd_rows_take(&group->daemon->group_rows);
     memcpy(row.name, group->name, sizeof(row.name));
