@@ -6,15 +6,11 @@
 #include "plan.h"
 #include "served.h"
 
-#include <limits.h>
 #include <string.h>
-
-/* The daemon's largest configurable deadline: what "its own default" can be at most. */
-#define LONGEST_MS 86400000u
 
 uint64_t tcc_peers_deadline(const struct trtcoll_ctx *ctx, uint32_t timeout_ms)
 {
-    return tcc_deadline_after(tcw_now_ns(), (uint64_t)(timeout_ms ? timeout_ms : LONGEST_MS) + ctx->timeout_ms);
+    return tcc_deadline_after(tcw_now_ns(), (uint64_t)timeout_ms + ctx->timeout_ms);
 }
 
 int tcc_group_enter(const struct trtcoll_group *group)
@@ -126,9 +122,15 @@ static int name_check(const char *name, bool strictly)
     return 0;
 }
 
+/* 0 is the daemon's default as it was when this context attached, said in so many words: both sides then wait equally long. */
+static uint32_t join_timeout(const struct trtcoll_ctx *ctx, uint32_t timeout_ms)
+{
+    return timeout_ms ? timeout_ms : ctx->limits.join_ms;
+}
+
 int trtcoll_group_join(struct trtcoll_ctx *ctx, const char *name, int rank, uint32_t timeout_ms, struct trtcoll_group **group)
 {
-    struct tcw_group_join request = {.rank = rank, .timeout_ms = timeout_ms};
+    struct tcw_group_join request = {.rank = rank};
     int code = tcc_ctx_enter(ctx);
 
     if (!code && !group)
@@ -139,6 +141,7 @@ int trtcoll_group_join(struct trtcoll_ctx *ctx, const char *name, int rank, uint
         return code;
     if (rank < -1 || rank >= TCW_MAX_RANKS)
         return tcc_fail(TRTCOLL_EINVAL, "rank is %d, allowed: -1 (any) to %d", rank, TCW_MAX_RANKS - 1);
+    request.timeout_ms = join_timeout(ctx, timeout_ms);
     tcw_text_set(request.name, sizeof(request.name), name);
     return join(ctx, &request, group);
 }
@@ -146,7 +149,7 @@ int trtcoll_group_join(struct trtcoll_ctx *ctx, const char *name, int rank, uint
 int trtcoll_group_create(struct trtcoll_ctx *ctx, const char *name, uint32_t size, uint32_t rank, uint32_t timeout_ms,
                          struct trtcoll_group **group)
 {
-    struct tcw_group_join request = {.size = size, .timeout_ms = timeout_ms};
+    struct tcw_group_join request = {.size = size};
     int code = tcc_ctx_enter(ctx);
 
     if (!code && !group)
@@ -160,6 +163,7 @@ int trtcoll_group_create(struct trtcoll_ctx *ctx, const char *name, uint32_t siz
     if (rank >= size)
         return tcc_fail(TRTCOLL_EINVAL, "rank is %u, allowed in a group of %u: 0 to %u", rank, size, size - 1);
     request.rank = (int32_t)rank;
+    request.timeout_ms = join_timeout(ctx, timeout_ms);
     tcw_text_set(request.name, sizeof(request.name), name);
     return join(ctx, &request, group);
 }
@@ -286,7 +290,7 @@ static void move_on(struct trtcoll_group *group, struct tcc_member *fresh)
 
 int trtcoll_group_reform(struct trtcoll_group *group, uint32_t flags, uint32_t timeout_ms)
 {
-    struct tcw_group_reform request = {.flags = flags, .timeout_ms = timeout_ms};
+    struct tcw_group_reform request = {.flags = flags};
     struct tcc_member *fresh = NULL;
     struct tcw_error failure;
     int code = tcc_group_enter(group);
@@ -297,13 +301,14 @@ int trtcoll_group_reform(struct trtcoll_group *group, uint32_t flags, uint32_t t
     if (flags & ~(uint32_t)TRTCOLL_REFORM_SHRINK)
         return tcc_fail(TRTCOLL_EINVAL, "flags is 0x%x, allowed: 0 or TRTCOLL_REFORM_SHRINK (0x%x)", flags,
                         (unsigned)TRTCOLL_REFORM_SHRINK);
+    request.timeout_ms = join_timeout(group->ctx, timeout_ms);
     pthread_mutex_lock(&group->create_lock);
     request.group_id = group->member->ready.group_id;
     tcc_rpc_pump(&group->ctx->rpc);
     if (!tcc_member_failure(group->member, &failure))
         code = tcc_fail(TRTCOLL_EINVAL, "group %s is not broken", group->name);
     if (!code)
-        code = become_member(group->ctx, group->name, TCW_MSG_GROUP_REFORM, &request, timeout_ms, &fresh);
+        code = become_member(group->ctx, group->name, TCW_MSG_GROUP_REFORM, &request, request.timeout_ms, &fresh);
     if (!code)
         move_on(group, fresh);
     pthread_mutex_unlock(&group->create_lock);

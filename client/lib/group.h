@@ -32,7 +32,7 @@ void tcc_groups_announced(struct trtcoll_ctx *ctx, const struct tcw_group_broken
 /* Ends every group of a context that closes: in the owner's process with a message to the daemon, in a child without. */
 void tcc_groups_end(struct trtcoll_ctx *ctx, bool forked);
 
-/* Deadline of a request that waits for peers: the daemon answers within timeout_ms (0: its own default, which only it knows). */
+/* Deadline of a request that waits for peers: the daemon answers it within timeout_ms. */
 uint64_t tcc_peers_deadline(const struct trtcoll_ctx *ctx, uint32_t timeout_ms);
 
 #endif

@@ -80,7 +80,7 @@ static void drop_out(struct tcc_member *member, uint64_t handle)
     tcc_member_report(member, &error);
 }
 
-/* No answer within the longest deadline that the daemon may have: this rank's count of plans is not the others' any more. */
+/* No answer though the daemon's deadline has passed: this rank's count of plans is not the others' any more. */
 static void give_up(struct tcc_member *member)
 {
     struct tcw_error error = {.code = TRTCOLL_ETIMEOUT, .rank = TCW_NOBODY};
@@ -91,13 +91,14 @@ static void give_up(struct tcc_member *member)
 
 static int agree(struct tcc_member *member, const struct tcw_plan_desc *desc, struct tcw_packet *reply)
 {
-    struct tcw_plan_create request = {.group_id = member->ready.group_id, .desc = *desc};
     struct trtcoll_ctx *ctx = member->ctx;
+    struct tcw_plan_create request = {.group_id = member->ready.group_id, .timeout_ms = ctx->limits.plan_ms, .desc = *desc};
     int code = tcc_member_fail(member);
 
     if (code)
         return code;
-    code = tcc_rpc_call(&ctx->rpc, TCW_MSG_PLAN_CREATE, &request, NULL, 0, TCW_MSG_PLAN_READY, tcc_peers_deadline(ctx, 0), reply);
+    code = tcc_rpc_call(&ctx->rpc, TCW_MSG_PLAN_CREATE, &request, NULL, 0, TCW_MSG_PLAN_READY, tcc_peers_deadline(ctx, request.timeout_ms),
+                        reply);
     if (code == TRTCOLL_ETIMEOUT && !reply->header.opcode)
         give_up(member);
     if (code)

@@ -111,7 +111,9 @@ static void answer(struct tcd_client *client, uint32_t sequence)
                               .max_in_flight = (uint32_t)options->client_in_flight,
                               .ring_entries = (uint32_t)options->ring_entries,
                               .max_bytes = options->client_bytes,
-                              .spin_us = (uint32_t)options->spin_us};
+                              .spin_us = (uint32_t)options->spin_us,
+                              .join_ms = (uint32_t)options->join_ms,
+                              .plan_ms = (uint32_t)options->plan_ms};
 
     tcw_text_set(ok.version, sizeof(ok.version), TCD_VERSION);
     tcd_client_send(client, TCW_MSG_HELLO_OK, sequence, &ok, NULL, 0);

@@ -54,7 +54,15 @@ enum fake_lie {
     FAKE_GOODBYE,
 };
 
-enum { FAKE_GENERATION = 77, FAKE_CLIENT = 5, FAKE_MEMORIES = 64, FAKE_RING = 8, FAKE_WORKSPACE = 8 << 20, FAKE_TIMEOUT_MS = 300 };
+enum {
+    FAKE_GENERATION = 77,
+    FAKE_CLIENT = 5,
+    FAKE_MEMORIES = 64,
+    FAKE_RING = 8,
+    FAKE_WORKSPACE = 8 << 20,
+    FAKE_TIMEOUT_MS = 300,
+    FAKE_PEERS_MS = 200
+};
 
 struct fake_memory {
     uint64_t handle;
@@ -192,7 +200,9 @@ static void fake_hello(struct fake *fake, const struct tcw_packet *request)
                               .client_id = FAKE_CLIENT,
                               .max_in_flight = FAKE_RING,
                               .spin_us = 10,
-                              .version = "fake"};
+                              .version = "fake",
+                              .join_ms = FAKE_PEERS_MS,
+                              .plan_ms = FAKE_PEERS_MS};
 
     if (fake_lies(fake, TCW_MSG_HELLO, FAKE_BAD_ABI))
         ok.abi = 99;

@@ -111,6 +111,41 @@ static void test_silence(void **state)
     assert_true(fake_count(*state, TCW_MSG_MEM_FREE) >= 1);
 }
 
+/* Requests that wait for peers have an end too, when they leave it to the daemon and the daemon is stuck. */
+static void test_stuck_daemon(void **state)
+{
+    struct fake *fake = *state;
+    struct fake_client client = fake_attach(fake, TCW_LANE_DIRECT, 4);
+    struct tcw_abort_info info = {.code = TCW_EPEERDEAD, .rank = 0, .text = "rank 0 was killed"};
+    const unsigned opcodes[] = {TCW_MSG_GROUP_JOIN, TCW_MSG_PLAN_CREATE, TCW_MSG_GROUP_REFORM};
+    struct trtcoll_barrier_desc barrier = TRTCOLL_BARRIER_DESC_INIT;
+    struct trtcoll_group *group;
+    struct trtcoll_plan *plan;
+
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t start = tcw_now_ns(), ms;
+        int code;
+
+        fake_lie(fake, opcodes[i], FAKE_SILENCE);
+        switch (opcodes[i]) {
+        case TCW_MSG_GROUP_JOIN:
+            code = trtcoll_group_create(client.ctx, "h", 1, 0, 0, &group);
+            break;
+        case TCW_MSG_PLAN_CREATE:
+            code = trtcoll_plan_create_barrier(client.group, &barrier, &plan);
+            break;
+        default:
+            tcw_member_abort(fake->page, &info);
+            code = trtcoll_group_reform(client.group, 0, 0);
+        }
+        ms = (tcw_now_ns() - start) / 1000000;
+        fake_lie(fake, 0, FAKE_HONEST);
+        assert_int_equal(code, TRTCOLL_ETIMEOUT);
+        assert_in_range(ms, FAKE_PEERS_MS + FAKE_TIMEOUT_MS - 1, 5000);
+    }
+    trtcoll_ctx_close(client.ctx);
+}
+
 static void test_hello(void **state)
 {
     static const struct lie_case lies[] = {{TCW_MSG_HELLO, FAKE_BAD_ABI, TRTCOLL_EABI}, {TCW_MSG_HELLO, FAKE_NEW_FEATURES, TRTCOLL_EABI}};
@@ -212,6 +247,7 @@ int main(void)
         with_fake(test_honest),
         with_fake(test_every_request),
         with_fake(test_silence),
+        with_fake(test_stuck_daemon),
         with_fake(test_hello),
         with_fake(test_memory),
         with_fake(test_ring),

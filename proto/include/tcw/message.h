@@ -56,6 +56,7 @@ struct tcw_hello_ok {
     uint32_t spin_us; /* how long a waiter may spin before it sleeps */
     uint32_t reserved;
     char version[TCW_NAME_BYTES];
+    uint32_t join_ms, plan_ms; /* how long GROUP_JOIN, GROUP_REFORM and PLAN_CREATE wait for the other ranks if they do not say */
 };
 
 struct tcw_error {
