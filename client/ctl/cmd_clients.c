@@ -13,9 +13,9 @@ static const struct tcc_option options[] = {
 static void print_text(struct tcc_session *session, const struct tcc_snapshot *snapshot, size_t limit)
 {
     static const struct tcc_column columns[] = {
-        {"CLIENT", TCC_RIGHT},    {"NAME", TCC_LEFT},      {"PID", TCC_RIGHT},     {"UID", TCC_RIGHT},    {"DEVICE", TCC_RIGHT},
-        {"ATTACHED", TCC_RIGHT},  {"GROUPS", TCC_RIGHT},   {"PLANS", TCC_RIGHT},   {"MEMORY", TCC_RIGHT}, {"REGISTERED", TCC_RIGHT},
-        {"IN FLIGHT", TCC_RIGHT}, {"REQUESTS", TCC_RIGHT}, {"REFUSED", TCC_RIGHT},
+        {"CLIENT", TCC_RIGHT},   {"NAME", TCC_LEFT},      {"PID", TCC_RIGHT},     {"UID", TCC_RIGHT},    {"DEVICE", TCC_RIGHT},
+        {"ATTACHED", TCC_RIGHT}, {"GROUPS", TCC_RIGHT},   {"PLANS", TCC_RIGHT},   {"MEMORY", TCC_RIGHT}, {"REGISTERED", TCC_RIGHT},
+        {"SLOTS", TCC_RIGHT},    {"REQUESTS", TCC_RIGHT}, {"REFUSED", TCC_RIGHT},
     };
     struct tcc_table *table = tcc_table_create(columns, sizeof columns / sizeof columns[0]);
 
@@ -97,7 +97,7 @@ static tcc_exit run(struct tcc_session *session)
 const struct tcc_command tcc_command_clients = {
     .name = "clients",
     .help = "who is attached",
-    .details = "MEMORY is daemon memory the client holds, REGISTERED its own that the daemon may use, IN FLIGHT the requests it may have\n"
+    .details = "MEMORY is daemon memory the client holds, REGISTERED its own that the daemon may use, SLOTS the requests it may have\n"
                "under way on the served lane.",
     .options = options,
     .run = run,

@@ -125,7 +125,8 @@ static void print_work(const struct tcc_session *session, const struct tcc_snaps
 
 static void print_devices(const struct tcc_session *session, const struct tcc_snapshot *snapshot)
 {
-    uint64_t well = 0, failed = 0, running = 0, cuda = 0;
+    uint64_t well = 0, failed = 0, unusable = 0, running = 0;
+    bool host = false, cuda = false;
 
     for (size_t i = 0; i < snapshot->device_count; i++) {
         const struct tcw_stats_device *device = &snapshot->devices[i];
@@ -133,11 +134,14 @@ static void print_devices(const struct tcc_session *session, const struct tcc_sn
 
         if (tcc_or_zero(device->failed))
             failed |= bit;
+        else if (*device->note)
+            unusable |= bit;
         else
             well |= bit;
         if (tcc_or_zero(device->pid))
             running |= bit;
-        cuda += device->kind == 1;
+        if (well & bit)
+            *(device->kind == 1 ? &cuda : &host) = true;
     }
     tcc_print(&session->out, TCC_BOLD, "  %-8s", "devices");
     if (!snapshot->device_count) {
@@ -147,11 +151,11 @@ static void print_devices(const struct tcc_session *session, const struct tcc_sn
     fprintf(session->out.file, "%3zu ", snapshot->device_count);
     if (failed)
         tcc_print(&session->out, TCC_BAD, "failed: %s; ", tcc_ranks(failed).s);
-    fprintf(session->out.file, "well: %s (%s); executors running on: %s\n", tcc_ranks(well).s,
-            !cuda                            ? "host"
-            : cuda == snapshot->device_count ? "cuda"
-                                             : "host and cuda",
-            running ? tcc_ranks(running).s : "none");
+    if (unusable)
+        tcc_print(&session->out, TCC_WARN, "not usable: %s; ", tcc_ranks(unusable).s);
+    if (well)
+        fprintf(session->out.file, "well: %s (%s); ", tcc_ranks(well).s, !cuda ? "host" : !host ? "cuda" : "host and cuda");
+    fprintf(session->out.file, "executors running on: %s\n", running ? tcc_ranks(running).s : "none");
 }
 
 static void print_clients(const struct tcc_session *session, const struct tcc_snapshot *snapshot)

@@ -102,7 +102,7 @@ const char *tcc_option(const struct tcc_session *session, const char *name)
     return NULL;
 }
 
-bool tcc_option_u64(const struct tcc_session *session, const char *name, unsigned long long min, unsigned long long max,
+bool tcc_option_u64(struct tcc_session *session, const char *name, unsigned long long min, unsigned long long max,
                     unsigned long long *value)
 {
     const char *text = tcc_option(session, name);
@@ -111,7 +111,7 @@ bool tcc_option_u64(const struct tcc_session *session, const char *name, unsigne
     if (!text)
         return true;
     if (!tcc_parse_u64(text, &parsed) || parsed < min || parsed > max) {
-        fprintf(stderr, "trtcollctl: --%s: found \"%s\", allowed: %llu to %llu\n", name, text, min, max);
+        tcc_misuse(session, "--%s: found \"%s\", allowed: %llu to %llu", name, text, min, max);
         return false;
     }
     *value = parsed;

@@ -72,7 +72,7 @@ void tcc_command_usage_print(FILE *file, const struct tcc_command *command, cons
 /* Value of the command's option `name`; NULL if it was not given. */
 const char *tcc_option(const struct tcc_session *session, const char *name);
 /* Whole number of option `name` into *value if it was given: false after a complaint if it is not between min and max. */
-bool tcc_option_u64(const struct tcc_session *session, const char *name, unsigned long long min, unsigned long long max,
+bool tcc_option_u64(struct tcc_session *session, const char *name, unsigned long long min, unsigned long long max,
                     unsigned long long *value);
 
 /*

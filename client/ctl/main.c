@@ -96,8 +96,8 @@ static bool parse(struct request *request, int argc, char **argv, const struct t
         int at = position(options, found);
 
         if (at < 0) {
-            fprintf(stderr, "trtcollctl: %s \"%s\"\n", found == ':' ? "a value must follow" : "unknown or misused option",
-                    argv[optind - 1]);
+            tcc_misuse(&request->session, "%s \"%s\"", found == ':' ? "a value must follow" : "unknown or misused option",
+                       argv[optind - 1]);
             return false;
         }
         if (at < GLOBALS)
@@ -189,6 +189,15 @@ static tcc_exit take_arguments(struct request *request, int argc, char **argv)
     return TCC_EXIT_OK;
 }
 
+static bool wants_json(char **argv)
+{
+    for (; *argv; argv++) {
+        if (strcmp(*argv, "--json") == 0 || strcmp(*argv, "-j") == 0)
+            return true;
+    }
+    return false;
+}
+
 static tcc_exit finish(tcc_exit code)
 {
     /* A full disk must not look like success; a reader that has seen enough (head) is none of our business. */
@@ -206,10 +215,10 @@ int main(int argc, char **argv)
     tcc_exit code;
 
     setlocale(LC_CTYPE, "");
-    if (!parse(&request, argc, argv, NULL, "+:")) {
-        fputs("try: trtcollctl --help\n", stderr);
-        return TCC_EXIT_USAGE;
-    }
+    session->json = wants_json(argv); /* until the options are parsed: complaints about them are JSON too */
+    tcc_out_init(&session->out, stdout, false);
+    if (!parse(&request, argc, argv, NULL, "+:"))
+        return finish(TCC_EXIT_USAGE);
     if (optind < argc && !request.global[GLOBAL_HELP] && !request.global[GLOBAL_VERSION]) {
         const char *name = argv[optind];
 
@@ -221,11 +230,9 @@ int main(int argc, char **argv)
             request.global[GLOBAL_HELP] = "";
             session->command = optind < argc ? tcc_command_find(argv[optind]) : NULL;
         } else if (!session->command) {
-            fprintf(stderr, "trtcollctl: unknown command \"%s\"\ntry: trtcollctl --help\n", name);
-            return TCC_EXIT_USAGE;
+            return finish(tcc_misuse(session, "unknown command \"%s\"", name));
         } else if (!parse(&request, argc, argv, session->command->options, ":")) {
-            fprintf(stderr, "try: trtcollctl %s --help\n", session->command->name);
-            return TCC_EXIT_USAGE;
+            return finish(TCC_EXIT_USAGE);
         }
     }
     if (request.global[GLOBAL_VERSION]) {

@@ -39,7 +39,7 @@ static void judge_daemon(const struct tcc_snapshot *snapshot, struct tcc_verdict
         add(verdict, TCC_DEGRADED, kinds[snapshot->life], "%s", text);
     if (snapshot->about.replaced)
         add(verdict, TCC_NOTICE, "daemon-replaced", "a new daemon has just taken over; this is the state of the one before");
-    if (tcc_or_zero(snapshot->daemon.draining))
+    if (tcc_or_zero(snapshot->daemon.draining) && snapshot->life != TCC_LIFE_GONE)
         add(verdict, TCC_DEGRADED, "draining", "draining: no new clients are let in (trtcollctl undrain)");
 }
 
@@ -52,6 +52,9 @@ static void judge_devices(const struct tcc_snapshot *snapshot, struct tcc_verdic
         if (tcc_or_zero(device->failed))
             add(verdict, TCC_DEGRADED, "device-failed", "device %llu (%s) has failed after %llu executor restarts%s%s", number,
                 tcc_device_kind_name(device->kind), (unsigned long long)tcc_or_zero(device->restarts), *device->note ? ": " : "",
+                device->note);
+        else if (*device->note)
+            add(verdict, TCC_NOTICE, "device-unusable", "device %llu (%s) cannot be used: %s", number, tcc_device_kind_name(device->kind),
                 device->note);
         else if (tcc_or_zero(device->restarts))
             add(verdict, TCC_NOTICE, "executor-restarted", "the executor of device %llu died and was started again %s", number,
@@ -107,8 +110,8 @@ static void judge_forming(const struct tcc_snapshot *snapshot, const struct tcw_
 {
     uint64_t absent = absent_ranks(snapshot, group);
 
-    set_group(add(verdict, TCC_NOTICE, "group-forming", "group %s is forming: %s of %s ranks have joined, not yet %s", group->name,
-                  tcc_number(group->joined).s, tcc_number(group->size).s, tcc_ranks(absent).s),
+    set_group(add(verdict, TCC_NOTICE, "group-forming", "group %s is forming: %s of %s ranks have joined%s%s", group->name,
+                  tcc_number(group->joined).s, tcc_number(group->size).s, absent ? ", not yet " : "", absent ? tcc_ranks(absent).s : ""),
               group);
 }
 
