@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { MAX_DROPPING = 2048 }; /* nobody who means well releases so many during one request */
+
 /* ---- workspaces ---- */
 
 static void workspace_free(struct tcd_ex_workspace *workspace)
@@ -129,19 +131,40 @@ int tcd_ex_attachment_plan(struct tcd_ex_attachment *attachment, const struct tc
     return rc;
 }
 
+/* Dropped plans are on nobody's account, and a client that keeps its worker busy could pile them up. */
+static void report_hoarding(struct tcd_ex_attachment *attachment)
+{
+    struct tcd_ex_letter *letter = attachment->hoarding ? NULL : tcd_ex_letter_create();
+    if (!letter)
+        return;
+    attachment->hoarding = true;
+    letter->message.opcode = TCD_EX_VIOLATION;
+    letter->message.code = TCW_EPROTO;
+    letter->message.attachment = attachment->id;
+    letter->message.client = attachment->client->id;
+    letter->message.rank = attachment->rank;
+    letter->message.nranks = attachment->nranks;
+    snprintf(letter->message.text, sizeof letter->message.text, "more than %u released plans wait for its requests to end", MAX_DROPPING);
+    tcd_ex_mailbox_post(attachment->mailbox, letter);
+}
+
 int tcd_ex_attachment_plan_drop(struct tcd_ex_attachment *attachment, uint64_t handle)
 {
+    bool hoards = false;
     pthread_mutex_lock(&attachment->lock);
     struct tcd_ex_plan *plan = tcd_ex_handle_map_find(&attachment->plans, handle);
     if (plan && !plan->dropping) {
         /* What the client had posted when it gave the plan back is in the ring by now. */
         plan->drop_at = atomic_load_explicit(&attachment->ring.indices->sq_tail, memory_order_acquire);
         plan->dropping = true;
+        hoards = ++attachment->dropping > MAX_DROPPING;
         atomic_store_explicit(&attachment->retired, true, memory_order_release);
     }
     pthread_mutex_unlock(&attachment->lock);
     if (!plan)
         return TCW_ENOENT;
+    if (hoards)
+        report_hoarding(attachment);
     eventfd_write(attachment->wake_event, 1);
     return 0;
 }
@@ -179,6 +202,7 @@ void tcd_ex_attachment_sweep_plans(struct tcd_ex_attachment *attachment)
             /* Removing may move another entry into this slot: look at it again. */
             tcd_ex_handle_map_remove(plans, plan->handle);
             --plan->workspace->plans;
+            --attachment->dropping;
             tcd_ex_plan_free(plan);
         }
     }

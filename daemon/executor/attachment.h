@@ -53,13 +53,15 @@ struct tcd_ex_attachment {
     _Atomic bool ended;   /* the worker's last act */
     _Atomic bool retired; /* plans wait to be dropped */
 
-    pthread_mutex_t lock; /* the next two */
+    pthread_mutex_t lock; /* the next three */
     struct tcd_ex_handle_map plans;
+    uint32_t dropping;                   /* of the plans, those that wait for the worker to pass their last request */
     struct tcd_ex_workspace *workspaces; /* newest first */
 
     /* main thread */
     pthread_t thread;
     bool leaving;
+    bool hoarding; /* it has been reported: see plan_drop */
     uint64_t detach_cookie;
 
     /* worker */

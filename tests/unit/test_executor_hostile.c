@@ -267,7 +267,7 @@ static void test_broken_rings(void **state)
     world_close(&world);
 }
 
-/* The client fills the eventfd that wakes it and makes it blocking: the worker hangs in its write, but only until it is told to stop. */
+/* The client fills the eventfd that wakes it and makes it blocking: the worker goes on all the same. */
 static void test_blocked_wake_up(void **state)
 {
     (void)state;
@@ -281,11 +281,39 @@ static void test_blocked_wake_up(void **state)
     world_submit(&world, 0, &nop, NULL);
     while (atomic_load(&member->ring.indices->cq_tail) != 1)
         sched_yield();
+    atomic_store(&member->ring.indices->cq_sleep, 1);
+    world_submit(&world, 0, &nop, NULL);
+    while (atomic_load(&member->ring.indices->cq_tail) != 2)
+        sched_yield();
     struct tcd_ex_message ping = {.opcode = TCD_EX_PING};
     assert_int_equal(world_call(&world, 0, &ping, NULL, 0, NULL), 0);
     uint64_t began = tcw_now_ns();
     assert_int_equal(world_detach(&world, 0), 0);
     assert_true(tcw_now_ns() - began < 2000000000u);
+    world_close(&world);
+}
+
+/* While its worker waits for a peer, a client makes and releases plans without end: it is reported, once. */
+static void test_released_plans(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open_group(&world, 2);
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, 64, 256);
+    world_submit_sum(&world, 0, tokens, 0, 65536, 1);
+    while (atomic_load(&world.ranks[0].page->runs_started) == 0)
+        sched_yield();
+    for (uint64_t handle = 100; handle < 100 + 2100; ++handle) {
+        struct tcd_ex_message plan = world_plan_message(&world, 0, handle, &desc, 1), drop = world_message(&world, 0, TCD_EX_PLAN_DROP);
+        drop.handle = handle;
+        assert_int_equal(tcd_executor_request(world.ranks[0].executor, &plan, NULL, 0, NULL, NULL), 0);
+        assert_int_equal(tcd_executor_request(world.ranks[0].executor, &drop, NULL, 0, NULL, NULL), 0);
+    }
+    WORLD_UNTIL(&world, world.report_count == 1);
+    assert_int_equal(world.reports[0].message.opcode, TCD_EX_VIOLATION);
+    assert_int_equal(world.reports[0].message.client, world.ranks[0].client);
+    assert_int_equal(world_detach(&world, 0), 0);
+    assert_int_equal(world.report_count, 1);
     world_close(&world);
 }
 
@@ -391,8 +419,9 @@ int main(int argc, char **argv)
 {
     executor_fixture_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrong_requests),  cmocka_unit_test(test_wrong_request_alone), cmocka_unit_test(test_broken_rings),
-        cmocka_unit_test(test_blocked_wake_up), cmocka_unit_test(test_stolen_wake_up),      cmocka_unit_test(test_bad_messages),
+        cmocka_unit_test(test_wrong_requests), cmocka_unit_test(test_wrong_request_alone), cmocka_unit_test(test_broken_rings),
+        cmocka_unit_test(test_released_plans), cmocka_unit_test(test_blocked_wake_up),     cmocka_unit_test(test_stolen_wake_up),
+        cmocka_unit_test(test_bad_messages),
     };
     return cmocka_run_group_tests_name("executor: hostile", tests, NULL, NULL);
 }

@@ -1,6 +1,10 @@
 /* Executors as processes: death, replacement, abort, deadlines, detaching under load, idle exit, and nothing left behind. */
 #include "executor_fixture.h"
 
+#include <linux/io_uring.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
 static void quick_group(struct world *world)
 {
     world_open_group(world, 2);
@@ -365,6 +369,109 @@ static void test_hang_up(void **state)
     close(report[0]);
 }
 
+/* Stopped: replaced within the time that the watchdog of the service allows for. */
+static void test_silent(void **state)
+{
+    (void)state;
+    struct world world;
+    quick_group(&world);
+    uint64_t began = tcw_now_ns();
+    assert_int_equal(kill(tcd_executor_pid(world.ranks[0].executor), SIGSTOP), 0);
+    WORLD_UNTIL(&world, world.deaths == 1);
+    assert_true(WIFSIGNALED(world.death_status) && WTERMSIG(world.death_status) == SIGKILL);
+    assert_true(tcw_now_ns() - began < 15000000000u);
+    assert_int_equal(tcd_executor_pid(world.ranks[0].executor), 0);
+    struct tcd_ex_message alloc = world_message(&world, 0, TCD_EX_ALLOC);
+    struct world_answer answer;
+    alloc.value = 4096;
+    assert_int_equal(world_call(&world, 0, &alloc, NULL, 0, &answer), 0);
+    close(answer.fd);
+    world_close(&world);
+}
+
+struct order {
+    const struct world *world;
+    unsigned answers, deaths_before;
+    int code;
+};
+
+static void on_last_answer(void *arg, const struct tcd_ex_message *message, int fd)
+{
+    struct order *order = arg;
+    assert_int_equal(fd, -1);
+    ++order->answers;
+    order->deaths_before = order->world->deaths;
+    order->code = message->code;
+}
+
+/* Whoever gets the answer EEXECUTOR finds everything else that went with the process marked as lost already. */
+static void test_death_comes_before_answers(void **state)
+{
+    (void)state;
+    struct world world;
+    struct order order = {.world = &world};
+    quick_group(&world);
+    struct tcd_ex_message ping = {.opcode = TCD_EX_PING};
+    pid_t pid = tcd_executor_pid(world.ranks[0].executor);
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    assert_int_equal(tcd_executor_request(world.ranks[0].executor, &ping, NULL, 0, on_last_answer, &order), 0);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    WORLD_UNTIL(&world, order.answers == 1);
+    assert_int_equal(order.code, TCW_EEXECUTOR);
+    assert_int_equal(order.deaths_before, 1);
+    world_close(&world);
+}
+
+/* A request that the kernel does not send fails like any other: with one answer, and not inside the call that made it. */
+static void test_unsendable(void **state)
+{
+    (void)state;
+    struct world world;
+    struct io_uring_params params = {0};
+    quick_group(&world);
+    int ring = (int)syscall(SYS_io_uring_setup, 1, &params); /* descriptors of this kind cannot be passed on, since Linux 6.7 */
+    struct tcd_ex_message ping = {.opcode = TCD_EX_PING};
+    struct world_answer answer = {.fd = -1};
+    if (ring >= 0) {
+        assert_int_equal(tcd_executor_request(world.ranks[0].executor, &ping, &ring, 1, world_on_answer, &answer), 0);
+        assert_false(answer.done);
+        WORLD_UNTIL(&world, answer.done);
+        assert_int_equal(answer.count, 1);
+        close(ring);
+    }
+    assert_int_equal(world_call(&world, 0, &ping, NULL, 0, NULL), 0);
+    assert_int_equal(world.deaths, 0);
+    world_close(&world);
+}
+
+/* No descriptor is left for the memory that an executor sends: that request fails, nothing else does. */
+static void test_no_descriptor_left(void **state)
+{
+    (void)state;
+    struct world world;
+    struct rlimit limit, none;
+    quick_group(&world);
+    struct tcd_ex_message alloc = world_message(&world, 0, TCD_EX_ALLOC);
+    struct world_answer answer;
+    alloc.value = 4096;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    int free_one = dup(0);
+    assert_true(free_one >= 0);
+    close(free_one);
+    none.rlim_cur = (rlim_t)free_one; /* everything below is taken */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int code = world_call(&world, 0, &alloc, NULL, 0, &answer);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(code, TCW_ENOMEM);
+    assert_int_equal(answer.fd, -1);
+    assert_true(answer.message.text[0] != 0);
+    assert_int_equal(world.deaths, 0);
+    assert_int_equal(world_call(&world, 0, &alloc, NULL, 0, &answer), 0);
+    close(answer.fd);
+    world_close(&world);
+}
+
 int main(int argc, char **argv)
 {
     executor_fixture_main(argc, argv);
@@ -381,6 +488,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_idle_exit),
         cmocka_unit_test(test_destroy_kills_the_stuck),
         cmocka_unit_test(test_hang_up),
+        cmocka_unit_test(test_silent),
+        cmocka_unit_test(test_death_comes_before_answers),
+        cmocka_unit_test(test_unsendable),
+        cmocka_unit_test(test_no_descriptor_left),
     };
     return cmocka_run_group_tests_name("executor: process", tests, NULL, NULL);
 }
