@@ -188,8 +188,11 @@ static void test_busy(void **state)
 
 /* ---- quotas ---- */
 
-static const char limits[] = "{\"client\": {\"bytes\": 4194304, \"plans\": 4, \"groups\": 3, \"in_flight\": 16},"
-                             " \"uid\": {\"bytes\": 6291456, \"plans\": 6, \"groups\": 5, \"in_flight\": 24}, \"max_clients\": 3}";
+/* Workspaces count too, 8 MiB each at least: so the bytes have a daemon of their own. */
+static const char few_bytes[] = "{\"client\": {\"bytes\": 4194304, \"plans\": 4, \"groups\": 3, \"in_flight\": 16},"
+                                " \"uid\": {\"bytes\": 6291456}, \"max_clients\": 3}";
+static const char few_objects[] = "{\"client\": {\"plans\": 4, \"groups\": 3, \"in_flight\": 16},"
+                                  " \"uid\": {\"plans\": 6, \"groups\": 5, \"in_flight\": 40}}";
 
 static void bytes_body(struct proc_me *me)
 {
@@ -295,11 +298,18 @@ static void in_flight_body(struct proc_me *me)
     trtcoll_ctx_close(ctx);
 }
 
-static void test_quotas(void **state)
+static void test_quota_of_bytes(void **state)
 {
     (void)state;
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .limits = limits});
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .limits = few_bytes});
     proc_run_all(daemon, 1, bytes_body, NULL, 20000);
+    proc_daemon_finish(daemon);
+}
+
+static void test_quota_of_objects(void **state)
+{
+    (void)state;
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .limits = few_objects});
     proc_run_all(daemon, 1, objects_body, NULL, 20000);
     proc_run_all(daemon, 2, in_flight_body, NULL, 20000);
     proc_daemon_finish(daemon);
@@ -352,8 +362,11 @@ static void test_smallest_ring(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_kinds, proc_teardown),         cmocka_unit_test_teardown(test_refusals, proc_teardown),
-        cmocka_unit_test_teardown(test_busy, proc_teardown),          cmocka_unit_test_teardown(test_quotas, proc_teardown),
+        cmocka_unit_test_teardown(test_kinds, proc_teardown),
+        cmocka_unit_test_teardown(test_refusals, proc_teardown),
+        cmocka_unit_test_teardown(test_busy, proc_teardown),
+        cmocka_unit_test_teardown(test_quota_of_bytes, proc_teardown),
+        cmocka_unit_test_teardown(test_quota_of_objects, proc_teardown),
         cmocka_unit_test_teardown(test_smallest_ring, proc_teardown),
     };
     return cmocka_run_group_tests_name("memory and quotas", tests, NULL, NULL);
