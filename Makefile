@@ -43,10 +43,12 @@ install:
 	@.ci/install-packages build
 	@.ci/build build -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 	@DESTDIR='$(DESTDIR)' cmake --install build
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" -eq 0 ]; then ldconfig; fi
 
 uninstall:
 	@test -f build/install_manifest.txt || { echo 'build/install_manifest.txt is missing: nothing was installed from here' >&2; exit 1; }
-	@while read -r file; do rm -fv -- "$(DESTDIR)$$file"; done < build/install_manifest.txt
+	@while read -r file || [ -n "$$file" ]; do rm -fv -- "$(DESTDIR)$$file"; done < build/install_manifest.txt
+	@echo 'The configuration in etc/trtcoll stays.'
 
 clean:
 	rm -rf build
