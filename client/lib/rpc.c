@@ -20,6 +20,7 @@ struct tcc_call {
 enum {
     NAP_MS = 1000,   /* longest sleep without looking at the clock and at the list again */
     NOTIFY_MS = 100, /* how long a notification may wait for room in the socket */
+    GLANCE_MS = 5,   /* how often those who ask all the time look at the socket */
 };
 
 int tcc_rpc_create(struct tcc_rpc *rpc, int socket, void (*announced)(void *arg, const struct tcw_packet *packet), void *arg)
@@ -164,6 +165,15 @@ void tcc_rpc_pump(struct tcc_rpc *rpc)
         pthread_cond_broadcast(&rpc->changed);
     }
     pthread_mutex_unlock(&rpc->lock);
+}
+
+void tcc_rpc_glance(struct tcc_rpc *rpc, uint64_t now_ns)
+{
+    uint64_t last = atomic_load_explicit(&rpc->glanced_ns, memory_order_relaxed);
+
+    if (now_ns - last >= GLANCE_MS * TCC_MS &&
+        atomic_compare_exchange_strong_explicit(&rpc->glanced_ns, &last, now_ns, memory_order_relaxed, memory_order_relaxed))
+        tcc_rpc_pump(rpc);
 }
 
 static void wait_writable(struct tcc_rpc *rpc, int ms)

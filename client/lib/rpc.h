@@ -21,7 +21,8 @@ struct tcc_rpc {
     /* Called by whichever thread reads, without locks of this object; the packet carries no descriptors. */
     void (*announced)(void *arg, const struct tcw_packet *packet);
     void *arg;
-    _Atomic bool gone; /* hung up, or broken off after a protocol violation of the daemon */
+    _Atomic bool gone;           /* hung up, or broken off after a protocol violation of the daemon */
+    _Atomic uint64_t glanced_ns; /* when tcc_rpc_glance last read */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a reply was handed over, or the reader's place is free */
     bool reading;
@@ -46,6 +47,8 @@ void tcc_rpc_notify(struct tcc_rpc *rpc, unsigned opcode, const void *payload);
 
 /* Reads what has arrived, if nobody else is reading. Never blocks. */
 void tcc_rpc_pump(struct tcc_rpc *rpc);
+/* The same, but at most once every few milliseconds: for those who ask all the time. */
+void tcc_rpc_glance(struct tcc_rpc *rpc, uint64_t now_ns);
 
 static inline bool tcc_rpc_gone(struct tcc_rpc *rpc)
 {

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 enum {
-    NAP_MS = 5,            /* longest sleep without looking at the member page */
-    GRACE_MS = 50,         /* after a break: how long completions of living executors are waited for */
-    STALL_SLACK_MS = 5000, /* how much longer than the group's deadline an executor may be silent */
+    NAP_MS = 5,           /* longest sleep without looking at the member page */
+    GRACE_MS = 50,        /* after a break: how long completions of living executors are waited for */
+    POLLS_PER_CLOCK = 64, /* while spinning: reading the clock costs as much as some polls */
 };
 
 /* ---- making and unmaking ---- */
@@ -161,7 +161,7 @@ static void finish(struct tcc_served *served, struct tcc_flight *flight, const s
     flight->older = NULL;
     flight->newer = served->free;
     served->free = flight;
-    atomic_fetch_sub_explicit(&served->in_flight, 1, memory_order_relaxed);
+    atomic_store_explicit(&served->in_flight, tcc_served_in_flight(served) - 1, memory_order_relaxed);
     tcc_event_complete(event, cqe->result, cqe->culprit == UINT16_MAX ? TRTCOLL_RANK_NONE : cqe->culprit, cqe->start_ns, cqe->end_ns);
     tcc_event_drop(event);
 }
@@ -211,7 +211,7 @@ void tcc_served_reap(struct tcc_served *served)
         some = true;
     }
     if (some) {
-        served->progress_ns = tcw_now_ns();
+        atomic_store_explicit(&served->taken, served->ring.cq_local, memory_order_release);
         if (served->waiters)
             pthread_cond_broadcast(&served->done);
     }
@@ -219,32 +219,27 @@ void tcc_served_reap(struct tcc_served *served)
         distrust(served);
 }
 
-/* An executor ends every run within the group's deadline; one that is silent for longer is stuck. */
-static int stalled(struct tcc_served *served, uint64_t now_ns)
+/* 0, or why nobody may be there any more to complete what is in flight. */
+static int trouble(struct tcc_served *served, uint64_t now_ns)
 {
-    uint64_t deadline_ns = tcc_member_deadline_ns(served->member);
-    struct tcw_error error = {.code = TRTCOLL_EEXECUTOR, .rank = served->member->ready.rank};
+    struct tcc_rpc *rpc = &served->member->ctx->rpc;
+    int code = tcc_member_failed(served->member);
 
-    if (!deadline_ns || !served->oldest || now_ns - served->progress_ns < deadline_ns + STALL_SLACK_MS * TCC_MS)
-        return 0;
-    snprintf(error.text, sizeof(error.text), "the executor of device %d has completed nothing of group %s for %llu ms",
-             served->member->ready.device, served->member->name, (unsigned long long)((now_ns - served->progress_ns) / TCC_MS));
-    tcc_member_report(served->member, &error);
-    return error.code;
+    if (code)
+        return code;
+    tcc_rpc_glance(rpc, now_ns);
+    return tcc_rpc_gone(rpc) ? TRTCOLL_ECONN : 0;
 }
 
 void tcc_served_check(struct tcc_served *served)
 {
     uint64_t now_ns = tcw_now_ns();
     struct tcw_error failure = {.rank = TCW_NOBODY};
-    int code = tcc_member_failed(served->member);
+    int code;
 
     if (served->ended)
         return;
-    if (!code && tcc_rpc_gone(&served->member->ctx->rpc))
-        code = TRTCOLL_ECONN;
-    if (!code)
-        code = stalled(served, now_ns);
+    code = trouble(served, now_ns);
     if (!code)
         return;
     if (!served->ending_ns)
@@ -286,33 +281,43 @@ void tcc_served_look(struct trtcoll_event *event)
 {
     struct tcc_served *served = atomic_load_explicit(&event->member->served, memory_order_acquire);
 
-    if (pthread_mutex_trylock(&served->lock))
-        return; /* whoever has it is doing this */
-    tcc_served_reap(served);
-    if (!tcc_event_done(event))
-        tcc_served_check(served);
+    /* Not a try: who asks because an eventfd was readable must not go to sleep while another thread is about to end its event. */
+    if (tcc_served_news(served)) {
+        pthread_mutex_lock(&served->lock);
+        tcc_served_reap(served);
+        pthread_mutex_unlock(&served->lock);
+    }
+    if (tcc_event_done(event) || !trouble(served, tcw_now_ns()))
+        return;
+    pthread_mutex_lock(&served->lock);
+    tcc_served_check(served);
     pthread_mutex_unlock(&served->lock);
 }
 
 /* The first microseconds: most completions come now, and sleeping costs more than they take. */
 static bool spin(struct tcc_served *served, struct trtcoll_event *event)
 {
-    uint64_t until_ns = tcw_now_ns() + (uint64_t)served->member->ready.spin_us * 1000;
-    unsigned round = 0;
+    uint64_t until_ns = 0, now_ns;
+    unsigned round;
 
-    do {
-        if (tcc_event_done(event))
-            return true;
-        if (!pthread_mutex_trylock(&served->lock)) {
+    for (round = 1;; round++) {
+        if (tcc_served_news(served) && !pthread_mutex_trylock(&served->lock)) {
             tcc_served_reap(served);
             pthread_mutex_unlock(&served->lock);
         }
+        if (tcc_event_done(event))
+            return true;
         relax();
+        if (round % POLLS_PER_CLOCK)
+            continue;
         /* Where executors have no core of their own, they can only answer when this thread lets them. */
-        if (++round % 64 == 0)
-            sched_yield();
-    } while (tcw_now_ns() < until_ns);
-    return tcc_event_done(event);
+        sched_yield();
+        now_ns = tcw_now_ns();
+        if (!until_ns)
+            until_ns = now_ns + (uint64_t)served->member->ready.spin_us * 1000;
+        if (now_ns >= until_ns)
+            return false;
+    }
 }
 
 /* With the lock, which is released meanwhile: sleeps for all waiters until the ring or the socket has news. */

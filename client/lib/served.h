@@ -23,15 +23,15 @@ struct tcc_served {
     struct tcc_flight *flights; /* one per completion slot */
     struct tcc_flight *free;
     struct tcc_flight *oldest, *newest; /* submitted and not completed */
-    _Atomic uint32_t in_flight;
+    _Atomic uint32_t in_flight;         /* written under the lock */
+    _Atomic uint32_t taken;             /* completions whose events are done, as the ring counts them; written under the lock */
     uint32_t sequence;
     uint32_t waiters; /* threads on `done` */
     bool sleeping;    /* one thread sleeps on the completion eventfd for all */
     bool notify;      /* the application reads the completion eventfd: nobody else may */
     bool ended;       /* nothing more is submitted and nothing more is expected */
     int ended_code;
-    uint64_t ending_ns;   /* when the end was first noticed, 0 before */
-    uint64_t progress_ns; /* last completion, or first submission after silence */
+    uint64_t ending_ns; /* when the end was first noticed, 0 before */
 };
 
 /* Makes sure that the member has its ring: the known one, or from the last three descriptors of a PLAN_READY (taken). */
@@ -40,12 +40,15 @@ void tcc_served_destroy(struct tcc_served *served); /* local; takes no lock */
 
 /* Waits until the event is complete or the time has come. */
 void tcc_served_wait(struct trtcoll_event *event, uint64_t deadline_ns);
-/* Takes completions if nobody else is at it. Never blocks. */
+/* Takes completions if there are any, and notices the end of the instance or the daemon. Waits for nobody but who is at the same. */
 void tcc_served_look(struct trtcoll_event *event);
 
 /* With the lock: takes the completions that are there, and wakes those who wait for them. */
 void tcc_served_reap(struct tcc_served *served);
-/* With the lock: is there still somebody who will complete what is in flight? If not, and the grace has passed, ends it here. */
+/*
+ * With the lock: is there still somebody who will complete what is in flight? If not, and the grace has passed, ends it here.
+ * How long a run may take is not judged: the daemon kills executors that are stuck, and executors end with the daemon.
+ */
 void tcc_served_check(struct tcc_served *served);
 
 /* The membership ends: what is still in flight ends with the member's failure. */
@@ -53,6 +56,17 @@ void tcc_served_end(struct tcc_served *served);
 
 /* From now on every completion makes the returned eventfd readable. */
 int tcc_served_notify_fd(struct tcc_served *served);
+
+/*
+ * Without the lock: are there completions that nobody has taken? If not, the event of every completion that was published before is done.
+ * Two loads, so that polling disturbs neither the executor nor other waiters.
+ */
+static inline bool tcc_served_news(const struct tcc_served *served)
+{
+    uint32_t taken = atomic_load_explicit(&served->taken, memory_order_acquire);
+
+    return atomic_load_explicit(&served->ring.indices->cq_tail, memory_order_relaxed) != taken;
+}
 
 static inline uint32_t tcc_served_in_flight(struct tcc_served *served)
 {

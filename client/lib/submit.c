@@ -57,8 +57,6 @@ static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, cons
     if (tcw_ring_submit(&served->ring, &head, flight->refs, wake))
         return 0;
     served->sequence++;
-    if (!served->oldest)
-        served->progress_ns = event->submit_ns;
     flight->older = served->newest;
     flight->newer = NULL;
     if (served->newest)
@@ -66,12 +64,22 @@ static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, cons
     else
         served->oldest = flight;
     served->newest = flight;
-    atomic_fetch_add_explicit(&served->in_flight, 1, memory_order_relaxed);
+    atomic_store_explicit(&served->in_flight, tcc_served_in_flight(served) + 1, memory_order_relaxed);
     return 1;
 }
 
+/* The time of one run for both of its waits. It begins with the first of them: who need not wait reads no clock. */
+static bool patience_ends(const struct tcc_served *served, uint64_t *until_ns)
+{
+    uint64_t now_ns = tcw_now_ns();
+
+    if (!*until_ns)
+        *until_ns = now_ns + ((uint64_t)served->member->ready.spin_us + 20) * 1000;
+    return now_ns >= *until_ns;
+}
+
 static int submit(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
-                  uint64_t until_ns)
+                  uint64_t *until_ns)
 {
     bool wake = false;
     int done;
@@ -79,10 +87,12 @@ static int submit(struct tcc_served *served, struct trtcoll_plan *plan, const st
     for (;;) {
         pthread_mutex_lock(&served->lock);
         done = try_submit(served, plan, run, flight, &wake);
+        if (!done)
+            tcc_served_check(served);
         pthread_mutex_unlock(&served->lock);
         if (done)
             break;
-        if (tcw_now_ns() >= until_ns)
+        if (patience_ends(served, until_ns))
             return tcc_fail(TRTCOLL_EAGAIN, "no room in the ring of group %s, or a buffer waits for an earlier run", plan->member->name);
         sched_yield();
     }
@@ -94,7 +104,7 @@ static int submit(struct tcc_served *served, struct trtcoll_plan *plan, const st
 }
 
 /* A slot, which is also the reserved place of the completion. NULL when none came free in time. */
-static struct tcc_flight *wait_slot(struct tcc_served *served, uint64_t until_ns)
+static struct tcc_flight *wait_slot(struct tcc_served *served, uint64_t *until_ns)
 {
     struct tcc_flight *flight;
 
@@ -107,7 +117,7 @@ static struct tcc_flight *wait_slot(struct tcc_served *served, uint64_t until_ns
             flight = take_slot(served);
         }
         pthread_mutex_unlock(&served->lock);
-        if (flight || tcw_now_ns() >= until_ns)
+        if (flight || patience_ends(served, until_ns))
             return flight;
         sched_yield();
     }
@@ -115,8 +125,8 @@ static struct tcc_flight *wait_slot(struct tcc_served *served, uint64_t until_ns
 
 static int start(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event)
 {
-    uint64_t until_ns = tcw_now_ns() + ((uint64_t)plan->member->ready.spin_us + 20) * 1000;
-    struct tcc_flight *flight = wait_slot(served, until_ns);
+    uint64_t until_ns = 0;
+    struct tcc_flight *flight = wait_slot(served, &until_ns);
     int code;
 
     if (!flight)
@@ -127,14 +137,15 @@ static int start(struct tcc_served *served, struct trtcoll_plan *plan, const str
 
         flight->event = event;
         tcc_event_hold(event);
-        code = submit(served, plan, run, flight, until_ns);
+        code = submit(served, plan, run, flight, &until_ns);
         if (code) {
             flight->event = NULL;
             tcc_event_drop(event);
             tcc_flight_empty(flight, plan->member->ctx, false, false);
         } else {
             atomic_fetch_add_explicit(&plan->runs, 1, memory_order_relaxed);
-            atomic_fetch_add_explicit(&plan->staged_runs, staged, memory_order_relaxed);
+            if (staged)
+                atomic_fetch_add_explicit(&plan->staged_runs, 1, memory_order_relaxed);
         }
     }
     if (code)

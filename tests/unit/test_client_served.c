@@ -459,17 +459,66 @@ static void test_lying_executor(void **state)
     detach(&client);
 }
 
-/* An executor that neither completes nor is known to be dead: the group's deadline and some seconds bound the wait. */
-static void test_stuck_executor(void **state)
+/* The deadline bounds waits for peers, not runs: an executor that is merely slow breaks nothing, whoever is waiting how long. */
+static void test_slow_executor(void **state)
 {
     struct fake *fake = *state;
     struct fake_client client = fake_attach(fake, TCW_LANE_SERVED, COUNT);
-    float in = 1, out;
+    struct trtcoll_event *event;
+    float in = 1, out = 0;
+    int code;
 
     atomic_store(&fake->hold, true);
-    assert_int_equal(fake_run(&client, &in, &out, 1, NULL), TRTCOLL_EEXECUTOR);
-    assert_non_null(strstr(fake_text(), "completed nothing"));
-    fake_await(fake_count(fake, TCW_MSG_GROUP_REPORT) == 1);
+    assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
+    assert_int_equal(trtcoll_event_wait(event, 6000), TRTCOLL_ETIMEOUT); /* thirty times the deadline */
+    assert_int_equal(trtcoll_event_query(event), TRTCOLL_EAGAIN);
+    atomic_store(&fake->hold, false);
+    fake_await((code = trtcoll_event_query(event)) != TRTCOLL_EAGAIN);
+    assert_int_equal(code, 0);
+    assert_true(out == 1);
+    assert_int_equal(fake_count(fake, TCW_MSG_GROUP_REPORT), 0);
+    trtcoll_event_put(event);
+    assert_int_equal(fake_run(&client, &in, &out, 1, NULL), 0);
+    detach(&client);
+}
+
+/* A loop that only ever asks, and one that only ever tries to run, learn that the daemon is gone. */
+static void test_daemon_death_seen_by_asking(void **state)
+{
+    struct fake *fake = *state;
+    struct fake_client client = fake_attach(fake, TCW_LANE_SERVED, COUNT);
+    struct trtcoll_event_info info = {.size = sizeof(info)};
+    struct trtcoll_event *events[FAKE_RING];
+    float in = 1, out[FAKE_RING];
+    int code;
+
+    for (int way = 0; way < 3; way++) {
+        atomic_store(&fake->hold, true);
+        for (int i = 0; i < FAKE_RING; i++)
+            assert_int_equal(fake_run(&client, &in, &out[i], 1, &events[i]), 0);
+        shutdown(fake->connection, SHUT_RDWR);
+        switch (way) {
+        case 0:
+            fake_await((code = trtcoll_event_query(events[0])) != TRTCOLL_EAGAIN);
+            break;
+        case 1:
+            fake_await(!trtcoll_event_status(events[0], &info) && info.code != TRTCOLL_EAGAIN);
+            code = info.code;
+            break;
+        default:
+            fake_await((code = fake_run(&client, &in, &out[0], 1, NULL)) != TRTCOLL_EAGAIN);
+        }
+        assert_int_equal(code, TRTCOLL_ECONN);
+        for (int i = 0; i < FAKE_RING; i++) {
+            fake_await((code = trtcoll_event_query(events[i])) != TRTCOLL_EAGAIN);
+            assert_int_equal(code, TRTCOLL_ECONN);
+            trtcoll_event_put(events[i]);
+        }
+        detach(&client);
+        fake_await(fake->connection < 0);
+        atomic_store(&fake->hold, false);
+        client = fake_attach(fake, TCW_LANE_SERVED, COUNT);
+    }
     detach(&client);
 }
 
@@ -591,7 +640,8 @@ int main(void)
         with_fake(test_daemon_dies),
         with_fake(test_direct_without_daemon),
         with_fake(test_lying_executor),
-        with_fake(test_stuck_executor),
+        with_fake(test_slow_executor),
+        with_fake(test_daemon_death_seen_by_asking),
         with_fake(test_group_fd),
         with_fake(test_group_fd_at_break),
         with_fake(test_no_group_fd_yet),

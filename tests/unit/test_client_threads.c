@@ -127,6 +127,55 @@ static void test_direct(void **state)
     trtcoll_ctx_close(client.ctx);
 }
 
+/* One thread asks all the time while another one lives by the eventfd: what the first takes, the second does not miss. */
+struct asked {
+    struct trtcoll_event *_Atomic event;
+    _Atomic bool stop;
+};
+
+static void *ask(void *arg)
+{
+    struct asked *asked = arg;
+    struct trtcoll_event *event;
+
+    while (!atomic_load(&asked->stop)) {
+        event = atomic_load(&asked->event);
+        if (event)
+            trtcoll_event_query(event);
+    }
+    return NULL;
+}
+
+static void test_eventfd_beside_queries(void **state)
+{
+    struct fake_client client = fake_attach(*state, TCW_LANE_SERVED, 1);
+    struct asked asked = {NULL, false};
+    struct trtcoll_event *events[ROUNDS];
+    struct pollfd readable = {.events = POLLIN};
+    pthread_t threads[THREADS];
+    float in = 3, out = 0;
+    uint64_t value;
+
+    assert_int_equal(trtcoll_group_fd(client.group, &readable.fd), 0);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, ask, &asked), 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        assert_int_equal(fake_run(&client, &in, &out, 1, &events[round]), 0);
+        atomic_store(&asked.event, events[round]);
+        while (trtcoll_event_query(events[round]) == TRTCOLL_EAGAIN) {
+            assert_int_equal(poll(&readable, 1, 5000), 1);
+            assert_int_equal(read(readable.fd, &value, sizeof(value)), sizeof(value));
+        }
+    }
+    atomic_store(&asked.stop, true);
+    join_all(threads, THREADS);
+    for (int round = 0; round < ROUNDS; round++) {
+        assert_int_equal(trtcoll_event_wait(events[round], 0), 0);
+        trtcoll_event_put(events[round]);
+    }
+    trtcoll_ctx_close(client.ctx);
+}
+
 /* Many wait for the same event. */
 static void *wait_for(void *arg)
 {
@@ -316,8 +365,9 @@ static void test_fork_while_waiting(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        with_fake(test_requests),          with_fake(test_waits),     with_fake(test_direct), with_fake(test_one_event),
-        with_fake(test_errors_per_thread), with_fake(test_allocator), with_fake(test_fork),   with_fake(test_fork_while_waiting),
+        with_fake(test_requests),  with_fake(test_waits),     with_fake(test_eventfd_beside_queries),
+        with_fake(test_direct),    with_fake(test_one_event), with_fake(test_errors_per_thread),
+        with_fake(test_allocator), with_fake(test_fork),      with_fake(test_fork_while_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
