@@ -329,7 +329,10 @@ TRTCOLL_API int trtcoll_group_fd(struct trtcoll_group *group, int *fd);
  * Returns 0 or EINVAL (0 bytes), EQUOTA, ENOMEM, ECONN. Since 0.1.
  */
 TRTCOLL_API int trtcoll_alloc(struct trtcoll_ctx *ctx, size_t bytes, void **pointer);
-/* `pointer` from trtcoll_alloc. EBUSY while a served request uses it, EINVAL if it is not such a pointer. Since 0.1. */
+/*
+ * `pointer` from trtcoll_alloc. Returns when the executor has let go of it as well. EBUSY while a served request uses it, EINVAL if it is
+ * not such a pointer. ETIMEOUT if the daemon has not answered: the memory is unmapped here all the same. Since 0.1.
+ */
 TRTCOLL_API int trtcoll_free(struct trtcoll_ctx *ctx, void *pointer);
 
 /*
@@ -342,7 +345,10 @@ TRTCOLL_API int trtcoll_free(struct trtcoll_ctx *ctx, void *pointer);
  * Returns 0 or EINVAL (not a memfd, not sealed, too short; the text says which), EEXIST (overlaps a known range), EQUOTA, ECONN. Since 0.1.
  */
 TRTCOLL_API int trtcoll_register(struct trtcoll_ctx *ctx, void *pointer, size_t bytes, int fd);
-/* `pointer` as registered. EBUSY while a served request uses it, EINVAL if it is not registered. Since 0.1. */
+/*
+ * `pointer` as registered. Returns when the executor has let go of it as well. EBUSY while a served request uses it, EINVAL if it is not
+ * registered. ETIMEOUT if the daemon has not answered: not registered any more, but an executor may still be writing. Since 0.1.
+ */
 TRTCOLL_API int trtcoll_unregister(struct trtcoll_ctx *ctx, void *pointer);
 
 /* ---- plans ---- */
@@ -538,6 +544,10 @@ struct trtcoll_run_args {
  * Buffers    `in` may equal `out` for all-reduce and broadcast. Any pointer works; see trtcoll_register for zero copy on the served lane.
  *            A run may read what an unfinished run of the same group delivers. Where such buffers are staged and overlap only in part,
  *            the answer is EAGAIN until the earlier run has completed.
+ * Failures   The outputs of a run that has failed are undefined. Where they lie in memory that the executor knows, and the run ended with a
+ *            code that breaks the group, a late executor may still write to them: not any more once trtcoll_free or trtcoll_unregister of
+ *            that memory has returned 0. After ECONN executors end with their daemon, but this process cannot know when: unmap such memory
+ *            rather than use it for something else. Staged outputs keep what was in them.
  * stream     The CUDA stream to enqueue on; NULL on host groups (anything else is EINVAL there).
  * event      NULL: on the served lane the call then waits for completion itself. Otherwise *event receives the run's event, to be given
  *            back with trtcoll_event_put. On the direct lane of host devices it is complete already. Untouched on failure.
@@ -557,9 +567,11 @@ TRTCOLL_API int trtcoll_plan_run(struct trtcoll_plan *plan, const struct trtcoll
 /* ---- events ---- */
 
 /*
- * trtcoll_event_wait: wait until the run has completed, at most timeout_ms (UINT32_MAX: as long as the group's own deadline and failure
- * detection take, which is bounded). 0: done, the outputs are complete. ETIMEOUT with the run still in flight when timeout_ms was too short
- * (trtcoll_event_query then returns EAGAIN). Else the run's error. May be called again, from any thread. Since 0.1.
+ * trtcoll_event_wait: wait until the run has completed, at most timeout_ms. UINT32_MAX: as long as the run takes. The group's deadline
+ * bounds its waits for peers, and the daemon kills an executor that hangs, which fails the run. (Only who stops the daemon and its
+ * executors too, with SIGSTOP, stops this as well.)
+ * 0: done, the outputs are complete. ETIMEOUT with the run still in flight when timeout_ms was too short (trtcoll_event_query then returns
+ * EAGAIN). Else the run's error. May be called again, from any thread. Since 0.1.
  */
 TRTCOLL_API int trtcoll_event_wait(struct trtcoll_event *event, uint32_t timeout_ms);
 /* 0: done; EAGAIN: still running; else the run's error. Never blocks. Since 0.1. */
