@@ -43,6 +43,6 @@ void tcd_waker_wake(struct tcd_waker *waker, int eventfd)
     if (!waker->context || eventfd < 0)
         return;
     /* Reading nothing completes inside the call. Its completion is taken up, or the queue would be full. */
-    syscall(SYS_io_submit, waker->context, 1l, requests);
-    syscall(SYS_io_getevents, waker->context, 0l, 1l, &completion, &at_once);
+    syscall(SYS_io_submit, waker->context, 1L, requests);
+    syscall(SYS_io_getevents, waker->context, 0L, 1L, &completion, &at_once);
 }
