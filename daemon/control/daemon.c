@@ -2,8 +2,10 @@
 
 #include "client.h"
 #include "group.h"
+#include "instance.h"
 #include "notify.h"
 #include "publish.h"
+#include "text.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -105,6 +107,20 @@ static void close_all(struct tcd_daemon *daemon)
     tcd_clock_close(&daemon->clock);
 }
 
+/* The members are not to blame for each other's dismissal. */
+static void abort_instances(struct tcd_daemon *daemon)
+{
+    struct tcw_error cause;
+    uint32_t i;
+
+    tcd_error_set(&cause, TCW_EABORTED, "the daemon ends");
+    for (i = 0; i < daemon->instances.capacity; i++) {
+        struct tcd_instance *instance = tcd_handle_at(&daemon->instances, i);
+        if (instance)
+            tcd_instance_break(instance, &cause);
+    }
+}
+
 static void end_now(void *arg)
 {
     struct tcd_daemon *daemon = arg;
@@ -113,6 +129,7 @@ static void end_now(void *arg)
     if (daemon->ended)
         return;
     daemon->ended = true;
+    abort_instances(daemon);
     for (i = 0; i < daemon->clients.capacity; i++) {
         struct tcd_client *client = tcd_handle_at(&daemon->clients, i);
         if (client)

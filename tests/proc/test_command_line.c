@@ -204,6 +204,10 @@ static void lingering_body(struct proc_me *me)
     proc_sum(group, TRTCOLL_LANE_SERVED, 10);
     proc_reach(me, 1);
     proc_await_parent(me, 1); /* the daemon is gone by now */
+    struct trtcoll_group_info info = {.size = sizeof(info)};
+    CHECK_OK(trtcoll_group_status(group, &info));
+    CHECK_MSG(info.code == TRTCOLL_EABORTED && info.culprit == TRTCOLL_RANK_NONE, "%s, blames rank %u", trtcoll_error_name(info.code),
+              info.culprit);
     struct trtcoll_barrier_desc desc = TRTCOLL_BARRIER_DESC_INIT;
     struct trtcoll_plan *plan = NULL;
     int code = trtcoll_plan_create_barrier(group, &desc, &plan);
