@@ -71,12 +71,11 @@ static void tell_released(struct trtcoll_ctx *ctx, uint64_t handle)
 }
 
 /* The other ranks have agreed and this one cannot go along: they must not wait for its runs. */
-static void drop_out(struct tcc_member *member, uint64_t handle)
+static void drop_out(struct tcc_member *member)
 {
     struct tcw_error error = {.code = TRTCOLL_EABORTED, .rank = member->ready.rank};
 
     tcw_text_set(error.text, sizeof(error.text), tcc_error()->text);
-    tell_released(member->ctx, handle);
     tcc_member_report(member, &error);
 }
 
@@ -101,6 +100,8 @@ static int agree(struct tcc_member *member, const struct tcw_plan_desc *desc, st
                         reply);
     if (code == TRTCOLL_ETIMEOUT && !reply->header.opcode)
         give_up(member);
+    else if (code && tcc_rpc_starved(reply))
+        drop_out(member);
     if (code)
         tcw_text_set(tcc_error()->group, sizeof(tcc_error()->group), member->name);
     return code;
@@ -121,8 +122,10 @@ int tcc_plan_create(struct trtcoll_group *group, const struct tcw_plan_desc *des
         fill_in(plan, desc, &reply.payload.PLAN_READY);
         code = prepare_lane(plan, &reply);
         tcw_packet_close_fds(&reply); /* those that were not taken */
-        if (code)
-            drop_out(plan->member, plan->handle);
+        if (code) {
+            tell_released(group->ctx, plan->handle);
+            drop_out(plan->member);
+        }
     }
     if (code) {
         tcc_plan_destroy(plan);

@@ -131,6 +131,19 @@ static void dispatch(struct tcc_rpc *rpc, struct tcw_packet *packet)
     }
 }
 
+/* An answer whose descriptors this process has no room for is none: what it grants is given back, and its caller learns why. */
+static void dispatch_without_fds(struct tcc_rpc *rpc, struct tcw_packet *packet)
+{
+    struct tcw_error error = {.code = TCW_EIO, .rank = TCW_NOBODY};
+
+    release_orphan(rpc, packet);
+    snprintf(error.text, sizeof(error.text), "this process is out of file descriptors: those of %s could not be received",
+             tcw_message_name(packet->header.opcode));
+    packet->header.opcode = TCW_MSG_ERROR; /* which never comes with any: see tcc_rpc_starved */
+    packet->payload.ERROR = error;
+    dispatch(rpc, packet);
+}
+
 /* In the reader's place, without the lock: reads until nothing is there. */
 static void drain(struct tcc_rpc *rpc)
 {
@@ -139,8 +152,12 @@ static void drain(struct tcc_rpc *rpc)
     char text[TCW_TEXT_BYTES];
     int code;
 
-    while ((code = tcw_channel_receive(rpc->socket, &packet, &why)) == 1)
-        dispatch(rpc, &packet);
+    while ((code = tcw_channel_receive(rpc->socket, &packet, &why)) == 1 || code == TCW_EQUOTA) {
+        if (code == 1)
+            dispatch(rpc, &packet);
+        else
+            dispatch_without_fds(rpc, &packet);
+    }
     if (!code)
         return;
     if (code == TCW_EPROTO)

@@ -42,6 +42,12 @@ void tcc_rpc_destroy(struct tcc_rpc *rpc, bool forked);
 int tcc_rpc_call(struct tcc_rpc *rpc, unsigned opcode, const void *payload, const int *fds, unsigned fd_count, unsigned expected,
                  uint64_t deadline_ns, struct tcw_packet *reply);
 
+/* After a failure: was it that this process had no room for the answer's descriptors? The daemon takes what it granted for taken. */
+static inline bool tcc_rpc_starved(const struct tcw_packet *reply)
+{
+    return reply->header.opcode == TCW_MSG_ERROR && reply->header.fd_count;
+}
+
 /* Sends a message that has no answer, or one whose answer nobody waits for. Best effort: tries for a few milliseconds. */
 void tcc_rpc_notify(struct tcc_rpc *rpc, unsigned opcode, const void *payload);
 

@@ -157,6 +157,8 @@ static void on_message(void *arg, struct tcw_packet *packet)
                         (unsigned long long)packet->header.generation, (unsigned long long)client->daemon->generation);
     else if (client->tool && opcode != TCW_MSG_ADMIN)
         tcd_client_doom(client, TCD_EXPELLED, "an operator's tool sends admin, not %s", tcw_message_name(opcode));
+    else if (packet->fd_count != packet->header.fd_count)
+        tcd_client_refuse_text(client, packet->header.sequence, TCW_EIO, "the daemon is out of file descriptors");
     else
         dispatch(client, packet);
 }

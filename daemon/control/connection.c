@@ -119,7 +119,7 @@ static void receive(struct tcd_connection *connection)
 
         if (!got)
             return;
-        if (got < 0) {
+        if (got < 0 && got != TCW_EQUOTA) {
             end(connection, got == TCW_EPROTO ? TCW_EPROTO : TCW_ECONN, why);
             return;
         }

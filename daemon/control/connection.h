@@ -13,7 +13,10 @@
 #include <stdbool.h>
 
 struct tcd_connection_callbacks {
-    /* One message. Descriptors that the callee takes it sets to -1; the others are closed afterwards. */
+    /*
+     * One message. Descriptors that the callee takes it sets to -1; the others are closed afterwards. There are none, though the header
+     * announces some, when this process may not open as many.
+     */
     void (*received)(void *arg, struct tcw_packet *packet);
     /* Nothing more will come: TCW_ECONN hang-up, TCW_EPROTO a violation, TCW_EBUSY or TCW_ENOMEM what it is sent has no place. Called once;
      * *why is static. */

@@ -83,6 +83,18 @@ static unsigned collect_fds(struct msghdr *message, int *fds)
     return count;
 }
 
+/* As if all descriptors had arrived that the message announces: more than the `count` that did. */
+static int check_without_fds(const struct tcw_packet *packet, size_t bytes, unsigned count, const char **why)
+{
+    unsigned announced = bytes < sizeof(packet->header) ? 0 : packet->header.fd_count;
+
+    if (bytes >= sizeof(packet->header) && announced <= count) {
+        *why = "more descriptors than announced";
+        return TCW_EPROTO;
+    }
+    return tcw_message_check(&packet->header, &packet->payload, bytes, announced, why);
+}
+
 int tcw_channel_receive(int socket, struct tcw_packet *packet, const char **why)
 {
     struct iovec parts[2] = {{&packet->header, sizeof(packet->header)}, {&packet->payload, sizeof(packet->payload)}};
@@ -105,8 +117,15 @@ int tcw_channel_receive(int socket, struct tcw_packet *packet, const char **why)
     /* On a packet socket end of file is a read of nothing; an empty packet is told apart by nobody, and is a fault either way. */
     if (!received && !count)
         return TCW_ECONN;
-    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-        *why = message.msg_flags & MSG_TRUNC ? "longer than any message" : "more descriptors than any message carries";
+    if (message.msg_flags & MSG_TRUNC) {
+        *why = "longer than any message";
+    } else if (message.msg_flags & MSG_CTRUNC && count >= TCW_MAX_FDS) {
+        *why = "more descriptors than any message carries";
+    } else if (message.msg_flags & MSG_CTRUNC) {
+        /* There was room in the packet, so what is missing the kernel could not open for this process. */
+        tcw_packet_close_fds(packet);
+        if (!check_without_fds(packet, (size_t)received, count, why))
+            return TCW_EQUOTA;
     } else if (!tcw_message_check(&packet->header, &packet->payload, (size_t)received, count, why)) {
         return 1;
     }

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -49,6 +50,7 @@ enum fake_lie {
     FAKE_BAD_CONTENT, /* a page or ring of another ABI */
     FAKE_BAD_LANE,
     FAKE_TOO_MANY_FDS,
+    FAKE_STARVE, /* honest, but nobody in this process can open a descriptor any more */
     FAKE_BAD_ABI,
     FAKE_NEW_FEATURES,
     FAKE_GOODBYE,
@@ -133,6 +135,16 @@ static int fake_memfd(struct fake *fake, unsigned opcode, uint64_t bytes)
     return fd;
 }
 
+/* How many this process may open from now on; 0: as many as the system lets it. */
+static inline void fake_descriptors(unsigned most)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = most ? most : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 static void fake_send(struct fake *fake, const struct tcw_packet *request, unsigned opcode, const void *payload, int *fds, unsigned count)
 {
     unsigned asked = request->header.opcode;
@@ -181,6 +193,10 @@ static void fake_send(struct fake *fake, const struct tcw_packet *request, unsig
             tcw_text_set(error.text, sizeof(error.text), "maintenance");
             tcw_channel_send(fake->connection, TCW_MSG_GOODBYE, 0, FAKE_GENERATION, &error, NULL, 0);
             shutdown(fake->connection, SHUT_RDWR);
+            break;
+        case FAKE_STARVE:
+            fake_descriptors(3);
+            tcw_channel_send(fake->connection, opcode, sequence, FAKE_GENERATION, payload, fds, count);
             break;
         default:
             tcw_channel_send(fake->connection, opcode, sequence, FAKE_GENERATION, payload, fds, count);

@@ -207,6 +207,51 @@ static void test_unusable_plan_is_reported(void **state)
     assert_true(fake_count(fake, TCW_MSG_PLAN_RELEASE) >= 1);
 }
 
+/* A process that has opened too much loses the call, what it was to get is given back, and the connection goes on. */
+static void test_out_of_descriptors(void **state)
+{
+    static const unsigned opcodes[] = {TCW_MSG_MEM_ALLOC, TCW_MSG_GROUP_JOIN, TCW_MSG_PLAN_CREATE};
+    static const unsigned given_back[] = {TCW_MSG_MEM_FREE, TCW_MSG_GROUP_LEAVE, TCW_MSG_PLAN_RELEASE};
+    static const unsigned lanes[] = {TCW_LANE_DIRECT, TCW_LANE_SERVED};
+    struct fake *fake = *state;
+    struct trtcoll_all_reduce_desc desc = TRTCOLL_ALL_REDUCE_DESC_INIT;
+    struct trtcoll_ctx *ctx;
+    struct trtcoll_group *group, *other;
+    struct trtcoll_plan *plan;
+    unsigned before, reports;
+    void *memory;
+    int code;
+
+    desc.dtype = TRTCOLL_FP32;
+    desc.max_tokens = 4;
+    assert_int_equal(fake_open(fake, &ctx), 0);
+    for (unsigned i = 0; i < 6; i++) {
+        unsigned what = i % 3;
+
+        atomic_store(&fake->lane, lanes[i / 3]);
+        assert_int_equal(trtcoll_group_create(ctx, "g", 1, 0, 0, &group), 0);
+        before = fake_count(fake, given_back[what]);
+        reports = fake_count(fake, TCW_MSG_GROUP_REPORT);
+        fake_lie(fake, opcodes[what], FAKE_STARVE);
+        if (what == 0)
+            code = trtcoll_alloc(ctx, 10000, &memory);
+        else if (what == 1)
+            code = trtcoll_group_create(ctx, "h", 1, 0, 0, &other);
+        else
+            code = trtcoll_plan_create_all_reduce(group, &desc, &plan);
+        fake_descriptors(0);
+        fake_lie(fake, 0, FAKE_HONEST);
+        assert_int_equal(code, TRTCOLL_EIO);
+        assert_non_null(strstr(fake_text(), "out of file descriptors"));
+        fake_await(fake_count(fake, given_back[what]) == before + 1);
+        if (what == 2) /* the other ranks must not wait for this one */
+            fake_await(fake_count(fake, TCW_MSG_GROUP_REPORT) == reports + 1);
+        assert_int_equal(trtcoll_group_leave(group), 0);
+    }
+    assert_int_equal(trtcoll_alloc(ctx, 10000, &memory), 0);
+    trtcoll_ctx_close(ctx);
+}
+
 static void test_goodbye_gives_the_reason(void **state)
 {
     struct fake *fake = *state;
@@ -253,6 +298,7 @@ int main(void)
         with_fake(test_ring),
         with_fake(test_unusable_memory),
         with_fake(test_unusable_plan_is_reported),
+        with_fake(test_out_of_descriptors),
         with_fake(test_goodbye_gives_the_reason),
         cmocka_unit_test(test_nobody_listens),
     };

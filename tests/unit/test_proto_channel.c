@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -174,6 +175,46 @@ static void test_descriptor_lies(void **state)
         unsigned before = open_fds();
         expect_refusal(channel);
         assert_int_equal(open_fds(), before); /* also those that no packet could hold */
+    }
+}
+
+/* The receiver's own limit is nobody's lie: the message is there, its descriptors are not, and the next one comes whole. */
+static void test_no_room_for_descriptors(void **state)
+{
+    struct channel *channel = *state;
+    struct tcw_packet packet;
+    struct rlimit all, few;
+    const char *why = NULL;
+    int fds[253], code;
+    for (unsigned i = 0; i < 253; i++)
+        fds[i] = channel->ends[0];
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+    for (unsigned room = 0; room < 3; room++) {
+        struct wire wire = plan_ready(3);
+        unsigned before = open_fds();
+        int next = dup(channel->ends[0]); /* the lowest that is free, and what is above it most probably too */
+        close(next);
+        few = all;
+        few.rlim_cur = (rlim_t)next + room;
+        send_raw(channel->ends[0], &wire, sizeof(wire), fds, 3);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        code = tcw_channel_receive(channel->ends[1], &packet, &why);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+        assert_int_equal(code, TCW_EQUOTA);
+        assert_int_equal(packet.fd_count, 0);
+        assert_int_equal(packet.header.opcode, TCW_MSG_PLAN_READY);
+        assert_int_equal(open_fds(), before);
+        send_raw(channel->ends[0], &wire, sizeof(wire), fds, 3);
+        assert_int_equal(tcw_channel_receive(channel->ends[1], &packet, &why), 1);
+        tcw_packet_close_fds(&packet);
+        /* A message that is bad by itself stays so. */
+        wire.header.magic++;
+        send_raw(channel->ends[0], &wire, sizeof(wire), fds, 3);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        code = tcw_channel_receive(channel->ends[1], &packet, &why);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+        assert_int_equal(code, TCW_EPROTO);
+        assert_int_equal(open_fds(), before);
     }
 }
 
@@ -365,6 +406,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_taken_descriptors_stay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_most_descriptors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_descriptor_lies, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_no_room_for_descriptors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_truncation, setup, teardown),
         cmocka_unit_test_setup_teardown(test_peer_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_last_words_are_heard, setup, teardown),

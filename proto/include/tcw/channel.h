@@ -24,6 +24,8 @@ int tcw_channel_send(int socket, unsigned opcode, uint32_t sequence, uint64_t ge
 /*
  * Receives one message without blocking (MSG_DONTWAIT). 1: *packet is filled and has passed tcw_message_check; the fds are the caller's.
  * 0: nothing there. TCW_ECONN: the peer closed. TCW_EPROTO: malformed, truncated or with too many fds (all closed); *why says what.
+ * TCW_EQUOTA: a good message, but this process may not open as many descriptors as came with it: *packet is filled without them. That is
+ * not the sender's fault, and the connection goes on.
  */
 int tcw_channel_receive(int socket, struct tcw_packet *packet, const char **why);
 
