@@ -133,6 +133,11 @@ static inline void v16_store_bf16(void *p, struct v16 a)
 {
     _mm256_storeu_si256((__m256i_u *)p, v16_pack(v8_bf16_codes(a.lo), v8_bf16_codes(a.hi)));
 }
+static inline void v16_store_exact_bf16(void *p, struct v16 a)
+{
+    __m256i lo = _mm256_srli_epi32(_mm256_castps_si256(a.lo), 16), hi = _mm256_srli_epi32(_mm256_castps_si256(a.hi), 16);
+    _mm256_storeu_si256((__m256i_u *)p, v16_pack(lo, hi));
+}
 /* The same down to bytes. */
 static inline __m128i v16_pack_bytes(__m256i lo, __m256i hi)
 {

@@ -108,6 +108,10 @@ static inline void v16_store_bf16(void *p, struct v16 a)
 {
     _mm256_storeu_si256((__m256i_u *)p, _mm512_cvtepi32_epi16(v16_bf16_codes(a)));
 }
+static inline void v16_store_exact_bf16(void *p, struct v16 a)
+{
+    _mm256_storeu_si256((__m256i_u *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(a.r), 16)));
+}
 
 static inline struct v16 v16_load_tail_fp32(const void *p, size_t n)
 {

@@ -106,6 +106,14 @@ V16_OUTLINED void v16_store_bf16(void *p, struct v16 a)
         h[i] = tck_bf16_from_float(a.x[i]);
     memcpy(p, h, sizeof(h));
 }
+/* Of values that are bf16 already. */
+static inline void v16_store_exact_bf16(void *p, struct v16 a)
+{
+    uint16_t h[16];
+    for (int i = 0; i < 16; i++)
+        h[i] = (uint16_t)(tck_bits_of(a.x[i]) >> 16);
+    memcpy(p, h, sizeof(h));
+}
 /* 16 codes of one byte. */
 V16_OUTLINED void v16_store_e4m3(void *p, struct v16 a)
 {

@@ -16,19 +16,22 @@
 #endif
 #define COLD __attribute__((noinline))
 
-#define T          fp32
-#define T_BYTES    4
-#define T_ROUND(v) (v)
+#define T                   fp32
+#define T_STORE_EXACT(p, v) v16_store_fp32(p, v)
+#define T_BYTES             4
+#define T_ROUND(v)          (v)
 #include "host/loops_float.h"
 
-#define T          fp16
-#define T_BYTES    2
-#define T_ROUND(v) v16_round_fp16(v)
+#define T                   fp16
+#define T_STORE_EXACT(p, v) v16_store_fp16(p, v)
+#define T_BYTES             2
+#define T_ROUND(v)          v16_round_fp16(v)
 #include "host/loops_float.h"
 
-#define T          bf16
-#define T_BYTES    2
-#define T_ROUND(v) v16_round_bf16(v)
+#define T                   bf16
+#define T_STORE_EXACT(p, v) v16_store_exact_bf16(p, v)
+#define T_BYTES             2
+#define T_ROUND(v)          v16_round_bf16(v)
 #include "host/loops_float.h"
 
 #include "host/loops_plain.h"

@@ -1,6 +1,6 @@
 /*
- * Loops over fp32, fp16 or bf16, included once per type with T, T_BYTES and T_ROUND(v) defined (no include guard on purpose).
- * All arithmetic is fp32; T_ROUND rounds to T and back.
+ * Loops over fp32, fp16 or bf16, included once per type with T, T_BYTES, T_ROUND(v) and T_STORE_EXACT(p, v) defined (no
+ * include guard on purpose). All arithmetic is fp32; T_ROUND rounds to T and back, T_STORE_EXACT stores what is a T already.
  */
 #define PASTE_(a, b)           a##b
 #define PASTE(a, b)            PASTE_(a, b)
@@ -101,7 +101,7 @@ static HOT void OF(row_step_)(const struct tck_row_sum *r, size_t at, bool wide,
     struct v16 residual = r->residual ? OF(v16_load_)(AT(r->residual, at)) : v16_set(0);
     struct v16 sum = OF(fold_)(r->src, r->count, at, TCW_SUM, wide);
     struct v16 u = OF(add_operands_)(sum, r->bias ? &bias : NULL, r->residual ? &residual : NULL);
-    OF(v16_store_)(AT_OUT(r->dst, at), u);
+    T_STORE_EXACT(AT_OUT(r->dst, at), u);
     OF(add_squares_)(r, u, squares);
 }
 
@@ -138,8 +138,9 @@ static HOT float OF(row_sum_as_)(const struct tck_row_sum *r, bool wide)
     return tck_norm_tree(lanes);
 }
 
-static float OF(row_sum_)(const struct tck_row_sum *r)
+static float OF(row_sum_)(const struct tck_row_sum *row)
 {
+    const struct tck_row_sum copy = *row, *r = &copy; /* which the stores cannot alias */
     return r->wide || T_BYTES == 4 ? OF(row_sum_as_)(r, true) : OF(row_sum_as_)(r, false);
 }
 
@@ -153,7 +154,7 @@ static HOT void OF(norm_step_)(const struct tck_row_norm *r, size_t at)
 {
     struct v16 y = OF(normalize_)(r, OF(v16_load_)(AT(r->u, at)), r->gamma ? OF(v16_load_)(AT(r->gamma, at)) : v16_set(1));
     if (r->norm)
-        OF(v16_store_)(AT_OUT(r->norm, at), y);
+        T_STORE_EXACT(AT_OUT(r->norm, at), y);
     if (r->fp8)
         v16_store_e4m3(r->fp8 + at, v16_mul(y, v16_set(r->fp8_multiplier)));
     if (r->fp4) { /* a block is a vector */
@@ -176,8 +177,9 @@ static COLD void OF(norm_tail_)(const struct tck_row_norm *r, size_t at, size_t 
     }
 }
 
-static void OF(row_norm_)(const struct tck_row_norm *r)
+static void OF(row_norm_)(const struct tck_row_norm *row)
 {
+    const struct tck_row_norm copy = *row, *r = &copy;
     size_t at = 0;
     for (; at + 16 <= r->hidden; at += 16)
         OF(norm_step_)(r, at);
@@ -193,3 +195,4 @@ static void OF(row_norm_)(const struct tck_row_norm *r)
 #undef T
 #undef T_BYTES
 #undef T_ROUND
+#undef T_STORE_EXACT
