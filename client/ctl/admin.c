@@ -50,12 +50,13 @@ static tcc_exit connect_socket(struct connection *connection)
         return tcc_complain(session, TCC_EXIT_FAILURE, "cannot make a socket: %s", strerror(errno));
     while (connect(connection->socket, (const struct sockaddr *)&address, sizeof address)) {
         /* A full backlog cannot be polled for: a daemon that is stuck, or a crowd that is let in one after the other. */
+        if (errno == ENOENT)
+            return tcc_complain(session, TCC_EXIT_UNREACHABLE,
+                                "%s: no daemon listens here%s (--runtime-dir or --socket says where to look)", session->socket_path,
+                                session->elsewhere);
         if (errno != EAGAIN && errno != EINTR)
             return tcc_complain(session, errno == EACCES || errno == EPERM ? TCC_EXIT_FAILURE : TCC_EXIT_UNREACHABLE, "%s: %s",
-                                session->socket_path,
-                                errno == ENOENT         ? "no daemon listens here (--runtime-dir or --socket says where to look)"
-                                : errno == ECONNREFUSED ? "the daemon that made this socket is gone"
-                                                        : strerror(errno));
+                                session->socket_path, errno == ECONNREFUSED ? "the daemon that made this socket is gone" : strerror(errno));
         if (!left_ms(connection))
             return too_late(connection);
         nanosleep(&pause, NULL);

@@ -168,7 +168,8 @@ tcc_exit tcc_session_snapshot(struct tcc_session *session, unsigned flags, struc
 
     if (rc == TCW_ENOENT)
         return tcc_complain(session, TCC_EXIT_UNREACHABLE,
-                            "%s: no daemon runs here, and none has left its state (--runtime-dir says where to look)", session->stats_path);
+                            "%s: no daemon runs here, and none has left its state%s (--runtime-dir says where to look)",
+                            session->stats_path, session->elsewhere);
     if (rc == TCW_EPERM)
         return tcc_complain(session, TCC_EXIT_UNREACHABLE, "%s: not readable for this user", session->stats_path);
     if (rc)

@@ -34,6 +34,7 @@ struct tcc_session {
     const struct tcc_command *command;
     char stats_path[256];
     char socket_path[108];
+    char elsewhere[256]; /* where no daemon was found either: ", nor in DIR", for complaints */
     bool json;
     bool compact;         /* JSON on one line */
     bool batch;           /* repeat without taking over the terminal */

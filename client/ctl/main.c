@@ -5,6 +5,8 @@
 #include "screen.h"
 #include "text.h"
 
+#include <tcw/places.h>
+
 #include <errno.h>
 #include <getopt.h>
 #include <locale.h>
@@ -108,20 +110,30 @@ static bool parse(struct request *request, int argc, char **argv, const struct t
     return true;
 }
 
-static const char *runtime_dir(char *buffer, size_t size)
+static bool exists(const char *folder, const char *name)
 {
-    const char *given = getenv("RUNTIME_DIRECTORY");
-    const char *user = getenv("XDG_RUNTIME_DIR");
+    char path[256];
+    int length = snprintf(path, sizeof path, "%s/%s", folder, name);
 
-    if (given && *given)
-        snprintf(buffer, size, "%s", given);
-    else if (geteuid() == 0)
-        snprintf(buffer, size, "/run/trtcoll");
-    else if (user && *user)
-        snprintf(buffer, size, "%s/trtcoll", user);
-    else
-        snprintf(buffer, size, "/tmp/trtcoll-%u", (unsigned)geteuid());
-    return buffer;
+    return length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0;
+}
+
+/* The first place of the library's rule that has a socket, or else the state that a daemon has left. */
+static const char *find_daemon(struct tcc_session *session, struct tcw_place places[TCW_MAX_PLACES])
+{
+    static const char *const traces[] = {TCW_SOCKET_NAME, TCW_STATS_NAME};
+    unsigned count = tcw_places_list(places, geteuid());
+
+    for (unsigned t = 0; t < sizeof traces / sizeof traces[0]; t++) {
+        for (unsigned i = 0; i < count; i++) {
+            if (exists(places[i].folder, traces[t]))
+                return places[i].folder;
+        }
+    }
+    for (unsigned i = 1; i < count; i++)
+        snprintf(session->elsewhere + strlen(session->elsewhere), sizeof session->elsewhere - strlen(session->elsewhere), ", nor in %s",
+                 places[i].folder);
+    return places[0].folder;
 }
 
 static bool set_paths(struct request *request)
@@ -129,6 +141,7 @@ static bool set_paths(struct request *request)
     struct tcc_session *session = &request->session;
     const char *dir = request->global[GLOBAL_RUNTIME_DIR];
     const char *socket = request->global[GLOBAL_SOCKET];
+    struct tcw_place places[TCW_MAX_PLACES];
     char buffer[256];
     int length;
 
@@ -143,12 +156,12 @@ static bool set_paths(struct request *request)
         dir = buffer;
     }
     if (!dir)
-        dir = runtime_dir(buffer, sizeof buffer);
-    length = snprintf(session->stats_path, sizeof session->stats_path, "%s/stats", dir);
+        dir = find_daemon(session, places);
+    length = snprintf(session->stats_path, sizeof session->stats_path, "%s/" TCW_STATS_NAME, dir);
     if (length < 0 || (size_t)length >= sizeof session->stats_path)
         return false;
     length = socket ? snprintf(session->socket_path, sizeof session->socket_path, "%s", socket)
-                    : snprintf(session->socket_path, sizeof session->socket_path, "%s/trtcolld.sock", dir);
+                    : snprintf(session->socket_path, sizeof session->socket_path, "%s/" TCW_SOCKET_NAME, dir);
     return length > 0 && (size_t)length < sizeof session->socket_path;
 }
 

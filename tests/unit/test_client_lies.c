@@ -267,6 +267,19 @@ static void test_goodbye_gives_the_reason(void **state)
     trtcoll_ctx_close(ctx);
 }
 
+/* Who names no socket finds the daemon by its own rule. */
+static void test_found_by_itself(void **state)
+{
+    struct fake *fake = *state;
+    struct trtcoll_ctx *ctx;
+
+    unsetenv("TRTCOLL_SOCKET");
+    setenv("RUNTIME_DIRECTORY", fake->folder, 1);
+    assert_int_equal(trtcoll_ctx_open(NULL, &ctx), 0);
+    trtcoll_ctx_close(ctx);
+    unsetenv("RUNTIME_DIRECTORY");
+}
+
 static void test_nobody_listens(void **state)
 {
     struct trtcoll_ctx_options options = TRTCOLL_CTX_OPTIONS_INIT;
@@ -300,6 +313,7 @@ int main(void)
         with_fake(test_unusable_plan_is_reported),
         with_fake(test_out_of_descriptors),
         with_fake(test_goodbye_gives_the_reason),
+        with_fake(test_found_by_itself),
         cmocka_unit_test(test_nobody_listens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
