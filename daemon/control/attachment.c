@@ -219,6 +219,21 @@ void tcd_attachments_lost(struct tcd_device *device, pid_t pid, int status)
     }
 }
 
+/* A rank that is late because its executor stands still is not to blame. Executors answer a ping each second. */
+static void excuse_rank(const struct tcd_instance *instance, struct tcw_error *cause)
+{
+    static const uint64_t STILL_NS = 2500000000ull;
+    const struct tcd_device *device = cause->rank < instance->size ? instance->members[cause->rank].device : NULL;
+    uint64_t heartbeat_ns = device && device->executor ? tcd_executor_heartbeat_ns(device->executor) : 0, now_ns = tcw_now_ns();
+
+    if (cause->code != TCW_ETIMEOUT || !heartbeat_ns || now_ns < heartbeat_ns + STILL_NS)
+        return;
+    tcd_error_set(cause, TCW_EEXECUTOR, "the executor of device %u (pid %d), which serves rank %u, has not answered for %llu ms",
+                  device->number, (int)tcd_executor_pid(device->executor), cause->rank,
+                  (unsigned long long)((now_ns - heartbeat_ns) / 1000000));
+    cause->pid = (int32_t)tcd_executor_pid(device->executor);
+}
+
 void tcd_attachment_report(struct tcd_daemon *daemon, const struct tcd_ex_message *message)
 {
     struct tcd_attachment *attachment = tcd_handle_get(&daemon->attachments, message->attachment);
@@ -235,5 +250,6 @@ void tcd_attachment_report(struct tcd_daemon *daemon, const struct tcd_ex_messag
                   tcd_member_text(attachment->member, who, sizeof(who)), message->text);
     cause.rank = message->rank;
     cause.step = message->step;
+    excuse_rank(attachment->member->instance, &cause);
     tcd_instance_break(attachment->member->instance, &cause);
 }

@@ -96,7 +96,7 @@ static void bystander_body(struct proc_me *me)
 static void test_direct_lane_ignores_executors(void **state)
 {
     (void)state;
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .grace_s = 30});
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
     struct proc_run *ranks = proc_run_start(daemon, 2, bystander_body, NULL);
     proc_run_await_all(ranks, 1);
     kill_executor(ranks, daemon, 1, SIGKILL);
@@ -106,9 +106,11 @@ static void test_direct_lane_ignores_executors(void **state)
     proc_daemon_finish(daemon);
 }
 
-/* A stopped executor is a late rank: its peers time out and name it. */
+/* A stopped executor is a late rank: its peers time out. The daemon blames the executor once that is known to stand still. */
+static const uint32_t stopped_short_ms = 700, stopped_long_ms = 4500;
 static void stopped_body(struct proc_me *me)
 {
+    uint32_t deadline_ms = *(const uint32_t *)me->arg;
     struct trtcoll_ctx *ctx = proc_open(me, me->rank);
     struct trtcoll_group *group = proc_group(me, ctx, "stopped");
     struct trtcoll_plan *plan = failure_plan(group, TRTCOLL_LANE_SERVED);
@@ -120,7 +122,10 @@ static void stopped_body(struct proc_me *me)
     double ms = (double)(proc_now_ns() - begin) / 1e6;
     struct trtcoll_error error = proc_last_error();
     CHECK_MSG(code == TRTCOLL_ETIMEOUT || code == TRTCOLL_EEXECUTOR, "%s: %s", trtcoll_error_name(code), error.text);
-    CHECK_MSG(ms <= 700 + 100 + PROC_ALLOWANCE_MS, "after %.0f ms, the deadline is 700", ms);
+    CHECK_MSG(ms <= deadline_ms + 100 + PROC_ALLOWANCE_MS, "after %.0f ms, the deadline is %u", ms, deadline_ms);
+    failure_await_broken(group);
+    /* An executor is asked for a sign of life each second, so after the long deadline the daemon knows better than to blame the rank. */
+    CHECK_EQ(case_group_info(group).code, deadline_ms == stopped_long_ms ? TRTCOLL_EEXECUTOR : TRTCOLL_ETIMEOUT);
     proc_reach(me, 2);
     proc_await_parent(me, 2);
     CHECK_OK(trtcoll_plan_release(plan));
@@ -128,11 +133,10 @@ static void stopped_body(struct proc_me *me)
     trtcoll_ctx_close(ctx);
 }
 
-static void test_executor_stopped(void **state)
+static void executor_stopped(uint32_t deadline_ms)
 {
-    (void)state;
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .operation_ms = 700});
-    struct proc_run *ranks = proc_run_start(daemon, 2, stopped_body, NULL);
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .operation_ms = deadline_ms});
+    struct proc_run *ranks = proc_run_start(daemon, 2, stopped_body, &deadline_ms);
     proc_run_await_all(ranks, 1);
     pid_t executors[2];
     assert_int_equal(proc_daemon_executors(daemon, executors, 2), 2);
@@ -143,6 +147,18 @@ static void test_executor_stopped(void **state)
     proc_run_reach(ranks, 2);
     proc_run_wait(ranks, 30000);
     proc_daemon_finish(daemon);
+}
+
+static void test_executor_stopped(void **state)
+{
+    (void)state;
+    executor_stopped(stopped_short_ms);
+}
+
+static void test_executor_stopped_for_long(void **state)
+{
+    (void)state;
+    executor_stopped(stopped_long_ms);
 }
 
 /* ---- the control process ---- */
@@ -283,6 +299,7 @@ int main(void)
         cmocka_unit_test_teardown(test_executor_killed_in_run, proc_teardown),
         cmocka_unit_test_teardown(test_direct_lane_ignores_executors, proc_teardown),
         cmocka_unit_test_teardown(test_executor_stopped, proc_teardown),
+        cmocka_unit_test_teardown(test_executor_stopped_for_long, proc_teardown),
         cmocka_unit_test_teardown(test_control_killed_idle, proc_teardown),
         cmocka_unit_test_teardown(test_control_killed_in_run, proc_teardown),
         cmocka_unit_test_teardown(test_control_hangs, proc_teardown),
