@@ -407,7 +407,8 @@ static void on_heartbeat(uv_timer_t *timer)
 /* Without a process there is nothing that these could undo: they are done. */
 static bool opcode_needs_process(uint32_t opcode)
 {
-    return opcode == TCD_EX_ALLOC || opcode == TCD_EX_ATTACH || opcode == TCD_EX_WORKSPACE || opcode == TCD_EX_PLAN || opcode == TCD_EX_MEM;
+    return opcode == TCD_EX_ALLOC || opcode == TCD_EX_ATTACH || opcode == TCD_EX_WORKSPACE || opcode == TCD_EX_PLAN ||
+           opcode == TCD_EX_MEM || opcode == TCD_EX_RECLAIM;
 }
 
 static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,

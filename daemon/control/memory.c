@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include "daemon.h"
+#include "reclaim.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -20,8 +21,10 @@ struct call {
     struct tcd_daemon *daemon;
     uint64_t client;
     uint64_t memory;
-    struct tcd_device *device; /* these stay as long as the daemon */
-    uint64_t charged;          /* MEM_FREE: to give back */
+    struct tcd_device *device;   /* these stay as long as the daemon */
+    struct tcd_account *account; /* while it keeps the charge */
+    uint64_t charged;            /* MEM_FREE: to give back */
+    int fd;                      /* MEM_FREE of memory made here: to be reclaimed */
     bool registered;
     uint32_t sequence;
 };
@@ -35,7 +38,9 @@ static struct call *call_new(const struct tcd_memory *memory, uint32_t sequence)
                               .client = memory->client->handle,
                               .memory = memory->handle,
                               .device = memory->client->device,
+                              .account = memory->client->account,
                               .charged = memory->charged,
+                              .fd = -1,
                               .registered = memory->registered,
                               .sequence = sequence};
     return call;
@@ -191,8 +196,11 @@ static void on_allocated(void *arg, const struct tcd_ex_message *answer, int fd)
     struct tcw_error error;
 
     if (!memory) {
+        /* The client has ended meanwhile, but not what it had caused. */
         if (fd >= 0)
             close(fd);
+        call->device->memory_bytes -= call->charged;
+        tcd_charge_end(call->account, call->charged);
     } else if (answer->code || fd < 0) {
         if (fd >= 0)
             close(fd);
@@ -249,6 +257,17 @@ void tcd_memory_register(struct tcd_client *client, uint32_t sequence, const str
     introduce(memory, sequence);
 }
 
+static void on_reclaimed(void *arg)
+{
+    struct call *call = arg;
+    struct tcd_client *client = tcd_handle_get(&call->daemon->clients, call->client);
+
+    if (client)
+        tcd_client_ok(client, call->sequence, 0);
+    free(call);
+}
+
+/* No request uses it any more. */
 static void on_freed(void *arg, const struct tcd_ex_message *answer, int fd)
 {
     struct call *call = arg;
@@ -257,13 +276,13 @@ static void on_freed(void *arg, const struct tcd_ex_message *answer, int fd)
     (void)answer;
     if (fd >= 0)
         close(fd);
-    if (!call->registered)
-        call->device->memory_bytes -= call->charged;
-    if (client) {
-        give_back(client, call->charged, call->registered);
-        tcd_client_ok(client, call->sequence, 0);
+    if (!call->registered) {
+        tcd_reclaim(call->device, call->account, call->fd, call->charged, 0, on_reclaimed, call);
+        return;
     }
-    free(call);
+    if (client)
+        give_back(client, call->charged, true);
+    on_reclaimed(call);
 }
 
 void tcd_memory_free(struct tcd_client *client, uint32_t sequence, const struct tcw_mem_free *message)
@@ -287,7 +306,24 @@ void tcd_memory_free(struct tcd_client *client, uint32_t sequence, const struct 
         tcd_client_refuse(client, sequence, &error);
         return;
     }
+    if (!memory->registered) {
+        tcd_charge_keep(&client->usage, client->account, memory->charged);
+        call->fd = memory->fd;
+        memory->fd = -1;
+    }
     memory_drop(memory);
+}
+
+/* Memory that the daemon has made, or is making, outlives its client for a moment, and its charge too. */
+static void memory_end(struct tcd_memory *memory)
+{
+    struct tcd_client *client = memory->client;
+
+    tcd_charge_keep(&client->usage, client->account, memory->charged);
+    if (memory->fd < 0)
+        return; /* on_allocated ends it */
+    tcd_reclaim(client->device, client->account, memory->fd, memory->charged, 0, NULL, NULL);
+    memory->fd = -1;
 }
 
 void tcd_memories_end(struct tcd_client *client)
@@ -299,8 +335,8 @@ void tcd_memories_end(struct tcd_client *client)
         tcd_device_tell(client->device, &message);
     TCD_EACH_SAFE (at, safe, &client->memories) {
         struct tcd_memory *memory = TCD_ENTRY(at, struct tcd_memory, link);
-        if (!memory->registered && client->device)
-            client->device->memory_bytes -= memory->charged;
+        if (!memory->registered)
+            memory_end(memory);
         memory_drop(memory);
     }
 }

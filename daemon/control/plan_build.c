@@ -96,7 +96,7 @@ static void finish(struct tcd_plan *plan)
     plan->waiting = 0;
     for (i = 0; i < instance->size; i++)
         answer(plan, &instance->members[i]);
-    tcd_workspace_close_fds(plan->workspace);
+    tcd_workspace_given(plan->workspace);
     tcd_log(TCD_DEBUG, "group '%s' epoch %llu: plan %llu (%s), %s", instance->group->name, (unsigned long long)instance->epoch,
             (unsigned long long)plan->number, tcw_op_name(plan->desc.op), plan->choice.reason);
     instance->building = NULL;

@@ -40,16 +40,35 @@ struct tcd_account *tcd_account_open(struct tcd_link *accounts, uint32_t uid)
     return account;
 }
 
+static void account_drop(struct tcd_account *account)
+{
+    if (account->clients || account->charges)
+        return;
+    tcd_list_remove(&account->link);
+    free(account);
+}
+
 void tcd_account_close(struct tcd_account *account, const struct tcd_usage *left)
 {
     unsigned i;
 
     for (i = 0; i < TCD_RESOURCES; i++)
         account->usage.amount[i] -= left->amount[i];
-    if (--account->clients)
-        return;
-    tcd_list_remove(&account->link);
-    free(account);
+    account->clients--;
+    account_drop(account);
+}
+
+void tcd_charge_keep(struct tcd_usage *client, struct tcd_account *account, uint64_t bytes)
+{
+    client->amount[TCD_BYTES] -= bytes;
+    account->charges++;
+}
+
+void tcd_charge_end(struct tcd_account *account, uint64_t bytes)
+{
+    account->usage.amount[TCD_BYTES] -= bytes;
+    account->charges--;
+    account_drop(account);
 }
 
 /* Limits may have been lowered below what is in use. */

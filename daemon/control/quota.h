@@ -1,6 +1,6 @@
 /*
  * Quotas: what a client and all clients of its uid may hold. Taking either fits both limits or takes nothing. Control process, loop
- * thread. A usage stands inside its client; accounts are counted references, freed with the last client of the uid.
+ * thread. A usage stands inside its client; accounts are counted references, freed with the last client of the uid and the last charge.
  */
 #ifndef TCD_CONTROL_QUOTA_H
 #define TCD_CONTROL_QUOTA_H
@@ -21,7 +21,9 @@ struct tcd_account {
     uint32_t uid;
     uint32_t clients;
     uint32_t strangers; /* of them, those without a hello */
+    uint32_t seats;     /* of them, those attached: no strangers, no tools */
     uint32_t memories;  /* memory objects: each is a descriptor here */
+    uint32_t charges;   /* that have outlived what they were for */
     struct tcd_usage usage;
 };
 
@@ -34,6 +36,12 @@ void tcd_account_close(struct tcd_account *account, const struct tcd_usage *left
 int tcd_quota_take(struct tcd_usage *client, struct tcd_account *account, const struct tcf_options *limits, tcd_resource resource,
                    uint64_t amount, struct tcw_error *error);
 void tcd_quota_give(struct tcd_usage *client, struct tcd_account *account, tcd_resource resource, uint64_t amount);
+/*
+ * Memory may outlive the client that pays for it, because somebody is still making it or taking it back. Keeping moves bytes from the
+ * client to its account alone, which stays for them; ending gives them back.
+ */
+void tcd_charge_keep(struct tcd_usage *client, struct tcd_account *account, uint64_t bytes);
+void tcd_charge_end(struct tcd_account *account, uint64_t bytes);
 /* How much could still be taken. */
 uint64_t tcd_quota_room(const struct tcd_usage *client, const struct tcd_account *account, const struct tcf_options *limits,
                         tcd_resource resource);

@@ -17,8 +17,12 @@ struct tcd_workspace {
     uint64_t bytes; /* of each rank */
     uint32_t plans; /* that use it */
     uint32_t outstanding;
-    uint64_t charged;       /* ranks whose clients pay */
-    int fds[TCW_MAX_RANKS]; /* until all users have them; -1 */
+    uint64_t charged; /* ranks whose clients pay */
+    uint64_t kept;    /* ranks whose clients are gone, and whose accounts pay */
+    struct tcd_account *accounts[TCW_MAX_RANKS];
+    struct tcd_workspace_order *orders[TCW_MAX_RANKS]; /* not answered yet */
+    bool given;                                        /* all users have the descriptors */
+    int fds[TCW_MAX_RANKS];                            /* -1; served: until given, as no client ever has them */
 };
 
 /*
@@ -34,7 +38,8 @@ void tcd_workspace_use(struct tcd_workspace *workspace);
 /* A plan lets go; frees what nobody can use any more. */
 void tcd_workspace_drop(struct tcd_workspace *workspace);
 /* All users have the descriptors. */
-void tcd_workspace_close_fds(struct tcd_workspace *workspace);
+void tcd_workspace_given(struct tcd_workspace *workspace);
+/* The descriptors are there, and not everybody has them. */
 bool tcd_workspace_has_fds(const struct tcd_workspace *workspace);
 /* No later plan may use it: not everybody has got it. */
 void tcd_workspace_retire(struct tcd_workspace *workspace);

@@ -2,16 +2,32 @@
 
 #include <tck/memory.h>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 struct allocation {
     uint64_t bytes;
+    uint64_t delay_ns; /* RECLAIM */
+    int fd;            /* RECLAIM */
     struct tcd_ex_mailbox *mailbox;
     struct tcd_ex_letter *letter; /* the answer, made beforehand */
     _Atomic unsigned *running;
 };
+
+/* The answer, and the end of this thread. */
+static void finish(struct allocation *allocation)
+{
+    struct tcd_ex_mailbox *mailbox = allocation->mailbox;
+    struct tcd_ex_letter *letter = allocation->letter;
+    _Atomic unsigned *running = allocation->running;
+    free(allocation);
+    tcd_ex_mailbox_post(mailbox, letter);
+    atomic_fetch_sub(running, 1); /* the last touch: the process may end now */
+}
 
 static void *allocation_main(void *arg)
 {
@@ -30,15 +46,24 @@ static void *allocation_main(void *arg)
         snprintf(letter->message.text, sizeof letter->message.text, "%llu bytes cannot be allocated: %s",
                  (unsigned long long)allocation->bytes, tcw_error_text(rc));
     }
-    struct tcd_ex_mailbox *mailbox = allocation->mailbox;
-    _Atomic unsigned *running = allocation->running;
-    free(allocation);
-    tcd_ex_mailbox_post(mailbox, letter);
-    atomic_fetch_sub(running, 1); /* the last touch: the process may end now */
+    finish(allocation);
     return NULL;
 }
 
-int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running)
+static void *reclaim_main(void *arg)
+{
+    struct allocation *allocation = arg;
+    struct timespec delay = {.tv_sec = (time_t)(allocation->delay_ns / 1000000000u), .tv_nsec = (long)(allocation->delay_ns % 1000000000u)};
+    nanosleep(&delay, NULL);
+    if (fallocate(allocation->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)allocation->bytes))
+        allocation->letter->message.code = TCW_EIO;
+    close(allocation->fd);
+    finish(allocation);
+    return NULL;
+}
+
+/* Takes what *order says; the answer is for `message`. */
+static int start(const struct allocation *order, const struct tcd_ex_message *message, void *(*main)(void *arg))
 {
     struct allocation *allocation = calloc(1, sizeof *allocation);
     struct tcd_ex_letter *letter = tcd_ex_letter_create();
@@ -48,13 +73,28 @@ int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_
         free(letter);
         return TCW_ENOMEM;
     }
+    letter->message.opcode = TCD_EX_DONE;
     letter->message.cookie = message->cookie;
     letter->message.client = message->client;
-    *allocation = (struct allocation){message->value, mailbox, letter, running};
-    atomic_fetch_add(running, 1);
-    if (pthread_create(&thread, NULL, allocation_main, allocation) == 0)
+    *allocation = *order;
+    allocation->letter = letter;
+    atomic_fetch_add(allocation->running, 1);
+    if (pthread_create(&thread, NULL, main, allocation) == 0)
         pthread_detach(thread);
     else
-        allocation_main(allocation); /* late is better than never */
+        main(allocation); /* late is better than never */
     return 0;
+}
+
+int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running)
+{
+    const struct allocation order = {.bytes = message->value, .fd = -1, .mailbox = mailbox, .running = running};
+    return start(&order, message, allocation_main);
+}
+
+int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running)
+{
+    const struct allocation order = {
+        .bytes = message->value, .delay_ns = message->deadline_ns, .fd = fd, .mailbox = mailbox, .running = running};
+    return start(&order, message, reclaim_main);
 }

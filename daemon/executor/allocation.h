@@ -1,5 +1,5 @@
 /*
- * Allocation: makes memory of the device for the control process, in a thread of its own: a large allocation takes as long as clearing its
+ * Allocation: makes memory of the device for the control process and takes it back, in threads of their own: both take as long as clearing
  * pages does, and an abort must not wait behind that. The executor keeps nothing of it.
  *
  * Lives in an executor process; started by the main thread, answers through the mailbox.
@@ -14,5 +14,11 @@
 /* Starts it: ALLOCATED with the descriptor and value = bytes, or DONE with a code, is posted. `*running` counts it while it is under way.
  */
 int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running);
+
+/*
+ * The end of memory: its pages go back to the system, though clients may still have it mapped; what they touch from now on is theirs. DONE
+ * is posted. Takes the fd on success.
+ */
+int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running);
 
 #endif

@@ -129,6 +129,13 @@ void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_m
         if (code == 0)
             return;
         break;
+    case TCD_EX_RECLAIM:
+        code = fd_count == 1 ? tcd_ex_reclaim_start(message, fds[0], &service->mailbox, &service->allocations) : TCW_EINVAL;
+        if (code == 0) {
+            fds[0] = -1;
+            return;
+        }
+        break;
     case TCD_EX_ATTACH:
         code = attach(service, message, fds, fd_count, text);
         break;

@@ -25,6 +25,7 @@ typedef enum tcd_ex_opcode {
     TCD_EX_CLIENT_GONE = 10, /* drop all memory of a client */
     TCD_EX_QUIT = 11,        /* leave in an orderly way */
     TCD_EX_PING = 12,        /* answer DONE: the heartbeat; value = attachments, client memories and allocations under way */
+    TCD_EX_RECLAIM = 13,     /* fd: memory that nobody uses any more: give its pages back; answer DONE. deadline_ns: wait so long before */
     /* executor -> control */
     TCD_EX_READY = 32,     /* after start: value = pid */
     TCD_EX_ALLOCATED = 33, /* fd: the memory */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void begin(struct proc_me *me, struct raw *raw, struct raw_ring *ring)
@@ -376,6 +377,55 @@ static void absurd_body(struct proc_me *me)
     raw_close(&raw);
 }
 
+/* ---- memory that is kept ---- */
+
+static uint64_t pages_of(int fd)
+{
+    struct stat status;
+    CHECK_EQ(fstat(fd, &status), 0);
+    return (uint64_t)status.st_blocks;
+}
+
+static int alloc_filled(struct raw *raw, uint64_t bytes, uint64_t *handle, void **map)
+{
+    struct tcw_mem_alloc alloc = {.bytes = bytes};
+    CHECK_EQ(raw_ask(raw, TCW_MSG_MEM_ALLOC, &alloc, NULL, 0), TCW_MSG_MEM_READY);
+    *handle = raw->packet.payload.MEM_READY.handle;
+    CHECK_EQ(raw->packet.fd_count, 1);
+    int fd = raw->packet.fds[0];
+    *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(*map != MAP_FAILED);
+    memset(*map, 1, bytes);
+    CHECK(pages_of(fd) > 0);
+    return fd;
+}
+
+/* Given back, or left behind by a closed connection, but neither unmapped nor closed: the daemon's pages go all the same. */
+static void hoard_body(struct proc_me *me)
+{
+    enum { BYTES = 32 << 20 };
+    struct raw raw;
+    uint64_t handle;
+    void *map;
+    raw_hello(&raw, me);
+    for (unsigned round = 0; round < 4; round++) {
+        int fd = alloc_filled(&raw, BYTES, &handle, &map);
+        struct tcw_mem_free mem_free = {.handle = handle};
+        CHECK_EQ(raw_ask(&raw, TCW_MSG_MEM_FREE, &mem_free, NULL, 0), TCW_MSG_OK);
+        CHECK_EQ(pages_of(fd), 0);
+        munmap(map, BYTES);
+        close(fd);
+    }
+    int fd = alloc_filled(&raw, BYTES, &handle, &map);
+    raw_close(&raw);
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    while (pages_of(fd) && proc_now_ns() < end)
+        proc_nap();
+    CHECK_EQ(pages_of(fd), 0);
+    munmap(map, BYTES);
+    close(fd);
+}
+
 static void test_hostile(void **state)
 {
     (void)state;
@@ -389,6 +439,7 @@ static void test_hostile(void **state)
         {"cutting and sealing", files_body},
         {"eventfds that block", eventfds_body},
         {"absurd plans", absurd_body},
+        {"memory that is kept", hoard_body},
     };
     hostile_run(&(struct proc_settings){.devices = 2, .operation_ms = 8000}, attacks, sizeof(attacks) / sizeof(attacks[0]));
 }
