@@ -68,6 +68,34 @@ static void test_uid_limit(void **state)
     assert_true(tcd_list_empty(&accounts));
 }
 
+/* A charge outlives its client: nobody of the uid can take those bytes before it ends, and the account stays for it. */
+static void test_charge_outlives_client(void **state)
+{
+    struct tcd_link accounts;
+    struct tcd_account *account;
+    struct tcd_usage first = {{0}}, second = {{0}};
+    struct tcw_error error;
+
+    (void)state;
+    tcd_list_init(&accounts);
+    account = tcd_account_open(&accounts, 1000);
+    assert_int_equal(tcd_quota_take(&first, account, &limits, TCD_BYTES, 90, &error), 0);
+    tcd_charge_keep(&first, account, 80);
+    assert_int_equal(first.amount[TCD_BYTES], 10);
+    tcd_account_close(account, &first);
+    assert_false(tcd_list_empty(&accounts));
+    assert_ptr_equal(tcd_account_open(&accounts, 1000), account);
+    assert_int_equal(tcd_quota_take(&second, account, &limits, TCD_BYTES, 71, &error), TCW_EQUOTA);
+    assert_int_equal(tcd_quota_take(&second, account, &limits, TCD_BYTES, 70, &error), 0);
+    tcd_charge_end(account, 80);
+    assert_int_equal(account->usage.amount[TCD_BYTES], 70);
+    tcd_charge_keep(&second, account, 70);
+    tcd_account_close(account, &second);
+    assert_false(tcd_list_empty(&accounts));
+    tcd_charge_end(account, 70);
+    assert_true(tcd_list_empty(&accounts));
+}
+
 static void test_overflow(void **state)
 {
     struct tcd_link accounts;
@@ -152,9 +180,10 @@ static void test_levels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_client_limit), cmocka_unit_test(test_uid_limit), cmocka_unit_test(test_overflow),
-        cmocka_unit_test(test_ranks_text),   cmocka_unit_test(test_clean),     cmocka_unit_test(test_rate),
-        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_client_limit), cmocka_unit_test(test_uid_limit),
+        cmocka_unit_test(test_overflow),     cmocka_unit_test(test_ranks_text),
+        cmocka_unit_test(test_clean),        cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_levels),       cmocka_unit_test(test_charge_outlives_client),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
