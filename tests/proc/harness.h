@@ -49,7 +49,7 @@ struct proc_settings {
     unsigned join_ms;      /* 10000 */
     unsigned plan_ms;      /* 10000 */
     unsigned drain_ms;     /* 2000 */
-    unsigned grace_s;      /* how long an idle executor stays: 1; PROC_GRACE_NONE: not at all */
+    unsigned grace_s;      /* how long an idle executor stays: 60; PROC_GRACE_NONE: not at all */
     unsigned ring_entries; /* 64 */
     const char *limits;    /* JSON object */
     const char *groups;    /* JSON array */

@@ -147,7 +147,7 @@ void proc_daemon_configure(struct proc_daemon *daemon, const struct proc_setting
     DEFAULT(join_ms, 10000);
     DEFAULT(plan_ms, 10000);
     DEFAULT(drain_ms, 2000);
-    DEFAULT(grace_s, 1);
+    DEFAULT(grace_s, 60);
     DEFAULT(ring_entries, 64);
 #undef DEFAULT
     if (settings.grace_s == PROC_GRACE_NONE)
@@ -266,16 +266,28 @@ struct proc_daemon *proc_daemon_start(const struct proc_settings *settings)
     return daemon;
 }
 
+/* An idle executor holds its standard streams, the socket to the daemon and one eventfd; the daemon holds the other end of the socket. */
+enum { IDLE_EXECUTOR_FDS = 5, FDS_PER_EXECUTOR = 1 };
+
 static bool settled(struct proc_daemon *daemon, struct proc_census *now)
 {
     const struct proc_census *base = &daemon->baseline;
+    pid_t executors[64];
     if (!proc_census_take(daemon->pid, now))
         return false;
-    /* An executor that stays (long grace) is counted by what the daemon keeps for it: a socket and a pidfd, no memory. */
-    unsigned spare = daemon->settings.grace_s > 5 ? 4 * now->children : 0;
-    if (now->memfds > base->memfds || now->maps > base->maps || now->fds > base->fds + spare)
+    if (now->memfds > base->memfds || now->maps > base->maps || now->fds > base->fds + FDS_PER_EXECUTOR * now->children)
         return false;
-    return daemon->settings.grace_s > 5 || now->children == 0;
+    unsigned count = proc_daemon_executors(daemon, executors, 64);
+    for (unsigned i = 0; i < count && i < 64; i++) {
+        struct proc_census idle;
+        if (!proc_census_take(executors[i], &idle))
+            return false;
+        if (idle.memfds || idle.maps || idle.fds > IDLE_EXECUTOR_FDS) {
+            *now = idle;
+            return false;
+        }
+    }
+    return true;
 }
 
 void proc_daemon_settled(struct proc_daemon *daemon)
@@ -290,7 +302,8 @@ void proc_daemon_settled(struct proc_daemon *daemon)
             snprintf(command, sizeof(command), "ls -l /proc/%d/fd >&2", daemon->pid);
             if (system(command) != 0)
                 fprintf(stderr, "its descriptors cannot be listed\n");
-            fail_msg("the daemon does not give back what it took: fds %u (at the start %u), memfds %u (%u), mapped %u (%u), executors %u",
+            fail_msg("the daemon or an executor does not give back what it took: fds %u (at the start %u), memfds %u (%u), mapped %u (%u), "
+                     "executors %u",
                      now.fds, daemon->baseline.fds, now.memfds, daemon->baseline.memfds, now.maps, daemon->baseline.maps, now.children);
         }
         proc_nap();

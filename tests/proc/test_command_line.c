@@ -133,7 +133,7 @@ static void test_symlink_at_socket(void **state)
     int code = RUN(output, "--config", daemon->config, "--check-config", daemon->config);
     assert_int_equal(code, 0);
     fflush(NULL);
-    const char *argv[] = {"/usr/bin/timeout", "2", proc_daemon_path(), "--config", daemon->config, NULL};
+    const char *argv[] = {"/usr/bin/timeout", "0.5", proc_daemon_path(), "--config", daemon->config, NULL};
     int end = proc_command(argv, NULL, 10000, output, sizeof(output));
     assert_int_equal(stat(target, &status), 0); /* whether it refused or replaced the link: the target is as it was */
     assert_true(S_ISREG(status.st_mode) && status.st_size == 8);
@@ -282,7 +282,7 @@ static void test_reload(void **state)
     settings.devices = 3;
     proc_daemon_configure(daemon, &settings);
     assert_int_equal(kill(daemon->pid, SIGHUP), 0);
-    assert_true(proc_daemon_logged(daemon, "/devices", PROC_PATIENCE_MS) || proc_daemon_logged(daemon, "/nodes", 0));
+    assert_true(proc_daemon_logged(daemon, "/nodes", PROC_PATIENCE_MS)); /* the devices of this node */
     write_file(daemon->config, "{\"devices\": {\"host\": 2}, \"nonsense\": 1}");
     assert_int_equal(kill(daemon->pid, SIGHUP), 0);
     assert_true(proc_daemon_logged(daemon, "/nonsense", PROC_PATIENCE_MS));

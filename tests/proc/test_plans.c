@@ -298,7 +298,7 @@ static void churn_body(struct proc_me *me)
 static void test_churn(void **state)
 {
     (void)state;
-    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .grace_s = 30});
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
     struct proc_run *run = proc_run_start(daemon, 2, churn_body, NULL);
     struct proc_census first[3], now[3];
     for (unsigned phase = 0; phase < 3; phase++) {
@@ -324,6 +324,47 @@ static void test_churn(void **state)
     }
     proc_run_wait(run, 40000);
     proc_daemon_finish(daemon);
+}
+
+static void served_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, -1);
+    struct trtcoll_group *group = proc_group(me, ctx, "served");
+    proc_sum(group, TRTCOLL_LANE_SERVED, 100);
+    proc_reach(me, 1);
+    proc_await_parent(me, 1);
+    proc_sum(group, TRTCOLL_LANE_DIRECT, 100);
+    trtcoll_ctx_close(ctx);
+}
+
+static void again_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, -1);
+    proc_sum(proc_group(me, ctx, "again"), TRTCOLL_LANE_SERVED, 100);
+    trtcoll_ctx_close(ctx);
+}
+
+/* An executor starts when something needs it, stays while it serves somebody, and leaves when its grace is over. */
+static void test_executors_come_and_go(void **state)
+{
+    (void)state;
+    static const unsigned graces[] = {1, PROC_GRACE_NONE};
+    for (unsigned i = 0; i < 2; i++) {
+        struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .grace_s = graces[i]});
+        struct proc_run *ranks = proc_run_start(daemon, 2, served_body, NULL);
+        proc_run_await_all(ranks, 1);
+        assert_int_equal(proc_daemon_executors(daemon, NULL, 0), 2);
+        proc_run_reach(ranks, 1);
+        proc_run_wait(ranks, 20000);
+        uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+        while (proc_daemon_executors(daemon, NULL, 0)) {
+            if (proc_now_ns() > end)
+                fail_msg("the executors stay");
+            proc_nap();
+        }
+        proc_run_all(daemon, 2, again_body, NULL, 20000); /* and they come again */
+        proc_daemon_finish(daemon);
+    }
 }
 
 /* ---- arguments ---- */
@@ -567,11 +608,17 @@ static void test_order_of_steps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_mismatch, proc_teardown),       cmocka_unit_test_teardown(test_mismatch_lists, proc_teardown),
-        cmocka_unit_test_teardown(test_absent_rank, proc_teardown),    cmocka_unit_test_teardown(test_growth, proc_teardown),
-        cmocka_unit_test_teardown(test_growth_refused, proc_teardown), cmocka_unit_test_teardown(test_churn, proc_teardown),
-        cmocka_unit_test_teardown(test_arguments, proc_teardown),      cmocka_unit_test_teardown(test_refusals, proc_teardown),
-        cmocka_unit_test_teardown(test_one_call_forms, proc_teardown), cmocka_unit_test_teardown(test_order_of_steps, proc_teardown),
+        cmocka_unit_test_teardown(test_mismatch, proc_teardown),
+        cmocka_unit_test_teardown(test_mismatch_lists, proc_teardown),
+        cmocka_unit_test_teardown(test_absent_rank, proc_teardown),
+        cmocka_unit_test_teardown(test_growth, proc_teardown),
+        cmocka_unit_test_teardown(test_growth_refused, proc_teardown),
+        cmocka_unit_test_teardown(test_churn, proc_teardown),
+        cmocka_unit_test_teardown(test_executors_come_and_go, proc_teardown),
+        cmocka_unit_test_teardown(test_arguments, proc_teardown),
+        cmocka_unit_test_teardown(test_refusals, proc_teardown),
+        cmocka_unit_test_teardown(test_one_call_forms, proc_teardown),
+        cmocka_unit_test_teardown(test_order_of_steps, proc_teardown),
     };
     return cmocka_run_group_tests_name("plans", tests, NULL, NULL);
 }
