@@ -1,5 +1,6 @@
 #include "log.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@ static const uint64_t RATE_WINDOW_NS = 10000000000ull;
 
 static tcd_level threshold = TCD_INFO;
 static bool journal;
+static unsigned long long lost; /* lines that nobody took */
 
 static const struct {
     tcd_level level;
@@ -64,31 +66,65 @@ const char *tcd_level_name(tcd_level level)
     return "?";
 }
 
-void tcd_log(tcd_level level, const char *format, ...)
+/*
+ * Whoever reads a pipe or a terminal may have stopped: the loop does not wait for that. A pipe that is writable takes a line as a whole.
+ * One write, so that lines of the executors, which share the descriptor, do not mix with it.
+ */
+static bool put(const char *line, size_t bytes)
 {
-    char line[LINE_BYTES];
-    size_t used, i;
-    va_list args;
-    int wrote;
+    struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
 
-    if (level > threshold)
-        return;
-    wrote = journal ? snprintf(line, sizeof(line), "<%d>", (int)level) : snprintf(line, sizeof(line), "%s: ", tcd_level_name(level));
+    return poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) && write(STDERR_FILENO, line, bytes) >= 0;
+}
+
+/* The line's length, 0: it cannot be made. */
+static size_t format_line(char line[LINE_BYTES], tcd_level level, const char *format, va_list args) __attribute__((format(printf, 3, 0)));
+static size_t format_line(char line[LINE_BYTES], tcd_level level, const char *format, va_list args)
+{
+    size_t used, i;
+    int wrote = journal ? snprintf(line, LINE_BYTES, "<%d>", (int)level) : snprintf(line, LINE_BYTES, "%s: ", tcd_level_name(level));
+
     used = (size_t)wrote;
-    va_start(args, format);
-    wrote = vsnprintf(line + used, sizeof(line) - used - 1, format, args);
-    va_end(args);
+    wrote = vsnprintf(line + used, LINE_BYTES - used - 1, format, args);
     if (wrote < 0)
-        return;
-    used += (size_t)wrote < sizeof(line) - used - 1 ? (size_t)wrote : sizeof(line) - used - 2;
+        return 0;
+    used += (size_t)wrote < LINE_BYTES - used - 1 ? (size_t)wrote : LINE_BYTES - used - 2;
     /* Names come from clients: nothing of theirs may end a line or move a cursor. */
     for (i = 0; i < used; i++)
         if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
             line[i] = '?';
     line[used++] = '\n';
-    /* One write, so that lines of the executors, which share the descriptor, do not mix with it. A full disk loses a line, no more. */
-    if (write(STDERR_FILENO, line, used) < 0)
+    return used;
+}
+
+static bool write_line(tcd_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool write_line(tcd_level level, const char *format, ...)
+{
+    char line[LINE_BYTES];
+    va_list args;
+    size_t used;
+
+    va_start(args, format);
+    used = format_line(line, level, format, args);
+    va_end(args);
+    return put(line, used);
+}
+
+void tcd_log(tcd_level level, const char *format, ...)
+{
+    char line[LINE_BYTES];
+    va_list args;
+    size_t used;
+
+    if (level > threshold)
         return;
+    va_start(args, format);
+    used = format_line(line, level, format, args);
+    va_end(args);
+    if (lost && write_line(TCD_WARNING, "%llu lines before this one are lost: standard error did not take them", lost))
+        lost = 0;
+    if (lost || !put(line, used))
+        lost++;
 }
 
 bool tcd_rate_allow(struct tcd_rate *rate, unsigned limit, uint64_t now_ns, unsigned *suppressed)
