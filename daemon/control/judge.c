@@ -6,9 +6,15 @@ enum { STILL_LOOKS = 2 };                      /* so many equal looks make a pag
 static const uint64_t SLACK_NS = 300000000ull; /* beyond a deadline: the runner itself is first */
 
 /*
- * Two ranks that rest at the same run must have got there the same way. Only pages that were equal in several looks are compared: the words
- * of a moving page belong to different moments.
+ * Only pages that were equal in several looks: the words of a moving page belong to different moments. And only between two runs or within
+ * one: a runner that was stopped while it began a run has its record already, perhaps its hash, but has not started.
  */
+static bool has_history(const struct tcd_observed *rank)
+{
+    return rank && rank->still >= STILL_LOOKS && rank->started && rank->records == rank->started;
+}
+
+/* Two ranks that rest at the same run must have got there the same way. */
 static int judge_history(const struct tcd_evidence *evidence, struct tcw_error *cause)
 {
     const struct tcd_observed *first = NULL;
@@ -17,7 +23,7 @@ static int judge_history(const struct tcd_evidence *evidence, struct tcw_error *
     for (i = 0; i < evidence->nranks; i++) {
         const struct tcd_observed *now = evidence->ranks[i];
 
-        if (!now || now->still < STILL_LOOKS || !now->started)
+        if (!has_history(now))
             continue;
         if (!first) {
             first = now;

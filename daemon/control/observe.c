@@ -55,7 +55,7 @@ bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *t
         return false;
     now.finished = atomic_load_explicit(&map->runs_finished, memory_order_acquire);
     now.started = atomic_load_explicit(&map->runs_started, memory_order_acquire);
-    now.hash = load64(&map->plan_hash);
+    now.hash = atomic_load_explicit(&map->plan_hash, memory_order_acquire); /* before records: who has the new one has the record too */
     now.state = load32(&map->state);
     now.since_ns = atomic_load_explicit(&map->state_since_ns, memory_order_acquire);
     now.missing = load64(&map->missing_ranks);

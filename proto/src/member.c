@@ -134,7 +134,8 @@ uint64_t tcw_member_run_begin(struct tcw_member_page *page, const struct tcw_run
     atomic_store_explicit(&record->sequence, index + 1, memory_order_release);
 
     atomic_store_explicit(&page->record_head, index + 1, memory_order_relaxed);
-    atomic_store_explicit(&page->plan_hash, mix(mix(hash, note->plan_id), note->tokens), memory_order_relaxed);
+    /* Release: whoever sees this hash sees that a record was begun, though the run is not counted as started yet. */
+    atomic_store_explicit(&page->plan_hash, mix(mix(hash, note->plan_id), note->tokens), memory_order_release);
     atomic_store_explicit(&page->plan_id, note->plan_id, memory_order_relaxed);
     atomic_store_explicit(&page->state_since_ns, start_ns, memory_order_relaxed);
     atomic_store_explicit(&page->state, TCW_MEMBER_RUNNING, memory_order_relaxed);

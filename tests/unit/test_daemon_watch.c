@@ -157,7 +157,7 @@ static void assemble(struct court *court)
 
     memset(court, 0, sizeof(*court));
     for (i = 0; i < RANKS; i++) {
-        court->ranks[i] = (struct tcd_observed){.started = 10, .finished = 10, .hash = 99, .still = 5};
+        court->ranks[i] = (struct tcd_observed){.started = 10, .finished = 10, .records = 10, .hash = 99, .still = 5};
         court->evidence.ranks[i] = &court->ranks[i];
     }
     court->evidence.nranks = RANKS;
@@ -195,7 +195,42 @@ static void test_other_history(void **state)
     assert_int_equal(tcd_judge(&court.evidence, &cause), 0);
     court.ranks[2].still = 5;
     court.ranks[2].started = 11;
+    court.ranks[2].records = 11;
     assert_int_equal(tcd_judge(&court.evidence, &cause), 0);
+}
+
+/* A process may be stopped between any two words of the beginning of a run; its page rests then, but nobody is to blame. */
+static void test_stopped_while_it_begins(void **state)
+{
+    struct fixture done, stopped;
+    struct court court;
+    struct tcw_error cause;
+    bool moved;
+    unsigned i;
+
+    (void)state;
+    assemble(&court);
+    open_page(&done);
+    open_page(&stopped);
+    run(&done, 1, 1, 0);
+    run(&stopped, 1, 1, 0);
+    atomic_fetch_add(&stopped.page.map->record_head, 1);
+    atomic_fetch_add(&stopped.page.map->plan_hash, 1);
+    for (i = 0; i < 5; i++) {
+        assert_true(tcd_page_observe(&done.page, TCW_LANE_SERVED, &done.totals, &moved));
+        assert_true(tcd_page_observe(&stopped.page, TCW_LANE_SERVED, &stopped.totals, &moved));
+    }
+    court.evidence.nranks = 2;
+    court.evidence.ranks[0] = tcd_page_observed(&done.page);
+    court.evidence.ranks[1] = tcd_page_observed(&stopped.page);
+    assert_int_equal(tcd_judge(&court.evidence, &cause), 0);
+    /* With as many records as runs it would have run something else. */
+    atomic_fetch_sub(&stopped.page.map->record_head, 1);
+    assert_true(tcd_page_observe(&stopped.page, TCW_LANE_SERVED, &stopped.totals, &moved));
+    assert_int_equal(tcd_judge(&court.evidence, &cause), TCW_EMISMATCH);
+    assert_int_equal(cause.rank, 1);
+    close_page(&done);
+    close_page(&stopped);
 }
 
 static void test_waits_in_vain(void **state)
@@ -254,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_noise),
         cmocka_unit_test(test_innocent),
         cmocka_unit_test(test_other_history),
+        cmocka_unit_test(test_stopped_while_it_begins),
         cmocka_unit_test(test_waits_in_vain),
         cmocka_unit_test(test_lies),
     };
