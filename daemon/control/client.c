@@ -19,7 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HELLO_MS = 10000, MAX_STRANGERS = 64 }; /* connections of one uid that have not said hello: descriptors are everybody's */
+enum {
+    HELLO_MS = 10000,
+    COMMAND_MS = 10000, /* between a guest's commands: there are few seats for them */
+    MAX_STRANGERS = 64  /* connections of one uid that have not said hello: descriptors are everybody's */
+};
 
 /* ---- words ---- */
 
@@ -36,20 +40,34 @@ static void log_line(const struct tcd_client *client, tcd_level level, const cha
         tcd_log(level, "client %llu (pid %d): %s", (unsigned long long)client->id, (int)client->process.pid, text);
 }
 
-void tcd_client_log(struct tcd_client *client, tcd_level level, const char *format, ...)
+/* Its own rate first: lines that it may not write take nothing from what all clients share. */
+static bool allows_line(struct tcd_client *client, tcd_level level, struct tcd_rate *rate, unsigned limit)
 {
     uint64_t now = tcw_now_ns();
     unsigned suppressed, all_suppressed;
-    va_list args;
 
-    if (level > tcd_log_level() || !tcd_rate_allow(&client->daemon->client_lines, TCD_RATE_CLIENTS, now, &all_suppressed) ||
-        !tcd_rate_allow(&client->rate, TCD_RATE_CLIENT, now, &suppressed))
-        return;
+    if (level > tcd_log_level() || !tcd_rate_allow(rate, limit, now, &suppressed) ||
+        !tcd_rate_allow(&client->daemon->client_lines, TCD_RATE_CLIENTS, now, &all_suppressed))
+        return false;
     if (all_suppressed)
         tcd_log(TCD_NOTICE, "%u lines about clients were left out", all_suppressed);
     if (suppressed)
         tcd_log(TCD_NOTICE, "client %llu (pid %d): %u lines about it were left out", (unsigned long long)client->id,
                 (int)client->process.pid, suppressed);
+    return true;
+}
+
+bool tcd_client_allows_group_line(struct tcd_client *client, tcd_level level)
+{
+    return allows_line(client, level, &client->group_rate, TCD_RATE_GROUPS);
+}
+
+void tcd_client_log(struct tcd_client *client, tcd_level level, const char *format, ...)
+{
+    va_list args;
+
+    if (!allows_line(client, level, &client->rate, TCD_RATE_CLIENT))
+        return;
     va_start(args, format);
     log_line(client, level, format, args);
     va_end(args);
@@ -150,6 +168,8 @@ static void on_message(void *arg, struct tcw_packet *packet)
             tcd_client_doom(client, TCD_EXPELLED, "%s before hello", tcw_message_name(opcode));
         return;
     }
+    if (client->guest)
+        tcd_client_expect_command(client);
     if (opcode == TCW_MSG_HELLO)
         tcd_client_doom(client, TCD_EXPELLED, "a second hello");
     else if (packet->header.generation != client->daemon->generation)
@@ -189,6 +209,16 @@ static void on_death(uv_poll_t *poll, int status, int events)
 static void on_no_hello(void *arg)
 {
     tcd_client_doom(arg, TCD_EXPELLED, "no hello within %d ms", HELLO_MS);
+}
+
+static void on_no_command(void *arg)
+{
+    tcd_client_doom(arg, TCD_EXPELLED, "no command within %d ms", COMMAND_MS);
+}
+
+void tcd_client_expect_command(struct tcd_client *client)
+{
+    tcd_alarm_set(&client->patience, &client->daemon->clock, COMMAND_MS, on_no_command, client);
 }
 
 static uint64_t realtime_ns(void)
@@ -369,6 +399,21 @@ static void on_connection_closed(uv_handle_t *handle)
     on_handle_closed(handle);
 }
 
+static void give_seat_back(struct tcd_client *client)
+{
+    struct tcd_daemon *daemon = client->daemon;
+
+    if (!client->greeted) {
+        client->account->strangers--;
+    } else if (client->tool) {
+        daemon->tools--;
+        daemon->guests -= client->guest;
+    } else {
+        daemon->counters.clients--;
+        client->account->seats--;
+    }
+}
+
 static void client_end(struct tcd_client *client)
 {
     struct tcd_daemon *daemon = client->daemon;
@@ -386,12 +431,7 @@ static void client_end(struct tcd_client *client)
     tcd_memories_end(client);
     if (client->device)
         client->device->clients--;
-    if (client->greeted && client->tool)
-        daemon->tools--;
-    else if (client->greeted)
-        daemon->counters.clients--;
-    if (!client->greeted)
-        client->account->strangers--;
+    give_seat_back(client);
     tcd_publish_client_ended(client);
     tcd_account_close(client->account, &client->usage);
     tcd_handle_remove(&daemon->clients, client->handle);

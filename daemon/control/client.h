@@ -37,7 +37,8 @@ struct tcd_client {
     unsigned open_handles; /* of libuv */
     uint32_t uid, gid;
     bool greeted;
-    bool tool; /* an operator's: ADMIN only */
+    bool tool;  /* an operator's: ADMIN only */
+    bool guest; /* a tool of a user who may not administer: asked to leave when it says nothing */
     uint64_t features;
     struct tcd_device *device; /* NULL: not bound yet */
     char name[TCW_STATS_TEXT];
@@ -48,8 +49,8 @@ struct tcd_client {
     uint64_t registered_bytes;
     uint64_t attached_ns;
     uint64_t requests, refusals;
-    struct tcd_rate rate;
-    struct tcd_alarm patience; /* until hello */
+    struct tcd_rate rate, group_rate;
+    struct tcd_alarm patience; /* until hello; a guest's next command */
     tcd_doom doom;
     struct tcd_link doomed;
     char doom_text[TCW_TEXT_BYTES];
@@ -73,6 +74,11 @@ void tcd_client_refuse_text(struct tcd_client *client, uint32_t sequence, int co
 /* Fixes the device of a client that has none. */
 void tcd_client_bind(struct tcd_client *client, struct tcd_device *device);
 
+/* A guest has spoken: it has a while for its next command. */
+void tcd_client_expect_command(struct tcd_client *client);
+
+/* Whether a line about a group of this client may be logged: such lines are within rates too. */
+bool tcd_client_allows_group_line(struct tcd_client *client, tcd_level level);
 /* Logs "client 3 (pid 12, name): ...", within the client's rate. */
 void tcd_client_log(struct tcd_client *client, tcd_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

@@ -59,6 +59,7 @@ struct tcd_daemon {
     uint64_t last_client_id;
     uint64_t last_epoch; /* highest of the groups that are gone: a name that is taken again goes on from here, so no epoch repeats */
     uint32_t tools;      /* of the clients, operators' tools */
+    uint32_t guests;     /* of the tools, those of users who may not administer */
     struct tcd_rate client_lines;
     char state_text[96]; /* as systemd knows it */
 

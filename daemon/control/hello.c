@@ -10,7 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SPARE_TOOLS = 16 }; /* operators get in when clients do not any more */
+/* Operators get in when clients do not any more, and administrators when others take what others may have. */
+enum { SPARE_TOOLS = 16, SPARE_GUESTS = SPARE_TOOLS / 2 };
 
 static bool contains(const uint32_t *ids, uint32_t count, uint32_t id)
 {
@@ -64,25 +65,50 @@ static int check_abi(const struct tcw_hello *hello, struct tcw_error *error)
     return 0;
 }
 
+static bool may_administer(const struct tcd_client *client)
+{
+    return tcd_access_allows_listed(&client->daemon->config->admin, client);
+}
+
 static int check_right(const struct tcd_client *client, const struct tcw_hello *hello, struct tcw_error *error)
 {
-    const struct tcd_daemon *daemon = client->daemon;
-    const struct tcf_config *config = daemon->config;
-    uint32_t clients = (uint32_t)daemon->counters.clients;
-    bool tool = hello->role == 1;
-
-    if (!tcd_access_allows(&config->access, client) && !(tool && tcd_access_allows_listed(&config->admin, client)))
-        return tcd_error_set(error, TCW_EPERM, "uid %u and its groups are not in the configured users or groups", client->uid);
-    if (tool && daemon->tools >= SPARE_TOOLS)
-        return tcd_error_set(error, TCW_EQUOTA, "%u operators' tools are connected, allowed: %d", daemon->tools, SPARE_TOOLS);
-    if (tool)
+    if (tcd_access_allows(&client->daemon->config->access, client) || (hello->role == 1 && may_administer(client)))
         return 0;
+    return tcd_error_set(error, TCW_EPERM, "uid %u and its groups are not in the configured users or groups", client->uid);
+}
+
+static int check_tool_seat(const struct tcd_client *client, struct tcw_error *error)
+{
+    const struct tcd_daemon *daemon = client->daemon;
+
+    if (daemon->tools >= SPARE_TOOLS)
+        return tcd_error_set(error, TCW_EQUOTA, "%u operators' tools are connected, allowed: %d", daemon->tools, SPARE_TOOLS);
+    if (daemon->guests >= SPARE_GUESTS && !may_administer(client))
+        return tcd_error_set(error, TCW_EQUOTA, "%u tools of users who are no administrators are connected, allowed: %d", daemon->guests,
+                             SPARE_GUESTS);
+    return 0;
+}
+
+static int check_client_seat(const struct tcd_client *client, struct tcw_error *error)
+{
+    const struct tcd_daemon *daemon = client->daemon;
+    const struct tcf_options *options = &daemon->config->options;
+    uint32_t clients = (uint32_t)daemon->counters.clients;
+
     if (daemon->draining)
         return tcd_error_set(error, TCW_EDRAIN, "the daemon is draining and lets nobody new in");
-    if (clients >= config->options.max_clients)
+    if (clients >= options->max_clients)
         return tcd_error_set(error, TCW_EQUOTA, "limits.max_clients: %u clients are attached, allowed: %llu", clients,
-                             (unsigned long long)config->options.max_clients);
+                             (unsigned long long)options->max_clients);
+    if (client->account->seats >= options->uid_clients)
+        return tcd_error_set(error, TCW_EQUOTA, "limits.uid.clients: %u clients of uid %u are attached, allowed: %llu",
+                             client->account->seats, client->uid, (unsigned long long)options->uid_clients);
     return 0;
+}
+
+static int check_seat(const struct tcd_client *client, const struct tcw_hello *hello, struct tcw_error *error)
+{
+    return hello->role == 1 ? check_tool_seat(client, error) : check_client_seat(client, error);
 }
 
 static int find_device(struct tcd_client *client, int32_t number, struct tcd_device **device, struct tcw_error *error)
@@ -125,7 +151,8 @@ void tcd_hello(struct tcd_client *client, uint32_t sequence, const struct tcw_he
     struct tcw_error error;
 
     tcd_text_clean(client->name, sizeof(client->name), hello->name);
-    if (check_abi(hello, &error) || check_right(client, hello, &error) || find_device(client, hello->device, &device, &error)) {
+    if (check_abi(hello, &error) || check_right(client, hello, &error) || check_seat(client, hello, &error) ||
+        find_device(client, hello->device, &device, &error)) {
         tcd_client_refuse(client, sequence, &error);
         tcd_client_doom(client, TCD_REFUSED, "its hello was refused");
         return;
@@ -139,7 +166,12 @@ void tcd_hello(struct tcd_client *client, uint32_t sequence, const struct tcw_he
         tcd_client_bind(client, device);
     if (client->tool) {
         client->daemon->tools++;
+        client->guest = !may_administer(client);
+        client->daemon->guests += client->guest;
+        if (client->guest)
+            tcd_client_expect_command(client);
     } else {
+        client->account->seats++;
         client->daemon->counters.clients++;
         client->daemon->counters.clients_total++;
         tcd_client_log(client, TCD_INFO, "attached, uid %u", client->uid);

@@ -113,6 +113,16 @@ uint64_t tcd_member_step(const struct tcd_member *member)
     return tcd_page_finished(&member->page) + (member->attachment ? tcd_page_finished(&member->attachment->page) : 0);
 }
 
+/* Clients make, break and leave groups as often as they like: the lines are held against the one that they are about. */
+static bool allows_line(const struct tcd_instance *instance, uint32_t rank, tcd_level level)
+{
+    uint32_t i = rank < instance->size && instance->members[rank].client ? rank : 0;
+
+    while (i < instance->size && !instance->members[i].client)
+        i++;
+    return i == instance->size || tcd_client_allows_group_line(instance->members[i].client, level);
+}
+
 /* ---- forming ---- */
 
 static void on_join_timeout(void *arg)
@@ -232,7 +242,8 @@ void tcd_instance_complete(struct tcd_instance *instance)
         close(fds[i]);
         leave_older(member);
     }
-    tcd_log(TCD_INFO, "group '%s' epoch %llu: ready, %u ranks", group->name, (unsigned long long)instance->epoch, instance->size);
+    if (allows_line(instance, 0, TCD_INFO))
+        tcd_log(TCD_INFO, "group '%s' epoch %llu: ready, %u ranks", group->name, (unsigned long long)instance->epoch, instance->size);
     tcd_watch_wake(&instance->daemon->watch);
 }
 
@@ -318,6 +329,20 @@ static void count_cause(struct tcw_stats_daemon *counters, int code)
         counters->mismatches++;
 }
 
+static void note_break(struct tcd_instance *instance, bool orderly)
+{
+    const struct tcw_error *cause = &instance->cause;
+    tcd_level level = orderly ? TCD_INFO : TCD_WARNING;
+    char text[TCW_TEXT_BYTES * 2];
+
+    snprintf(text, sizeof(text), "group '%s' epoch %llu: %s%s, %s", instance->group->name, (unsigned long long)instance->epoch,
+             orderly ? "ended" : "broken with ", orderly ? "" : tcw_error_name(cause->code), cause->text);
+    if (!orderly)
+        tcd_daemon_remember(instance->daemon, "%s", text);
+    if (allows_line(instance, cause->rank, level))
+        tcd_log(level, "%s", text);
+}
+
 static void become_broken(struct tcd_instance *instance, const struct tcw_error *cause, bool orderly)
 {
     struct tcd_daemon *daemon = instance->daemon;
@@ -335,11 +360,7 @@ static void become_broken(struct tcd_instance *instance, const struct tcw_error 
             mine->step = tcd_member_step(culprit);
     }
     count_cause(&daemon->counters, mine->code);
-    if (orderly)
-        tcd_log(TCD_INFO, "group '%s' epoch %llu: ended, %s", instance->group->name, (unsigned long long)instance->epoch, mine->text);
-    else
-        tcd_daemon_problem(daemon, "group '%s' epoch %llu: broken with %s, %s", instance->group->name, (unsigned long long)instance->epoch,
-                           tcw_error_name(mine->code), mine->text);
+    note_break(instance, orderly);
     tcd_watch_instance(&daemon->watch, instance);
 }
 

@@ -19,11 +19,12 @@ tcd_level tcd_log_level(void);
 bool tcd_level_parse(const char *name, tcd_level *level);
 const char *tcd_level_name(tcd_level level);
 
+/* Never waits: a line that standard error does not take at once is dropped and counted, and the next that it takes says how many. */
 void tcd_log(tcd_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* At most `limit` lines in ten seconds: one per client, and one for all lines that clients cause, so that reconnecting helps nobody to
- * flood the log. */
-enum { TCD_RATE_CLIENT = 20, TCD_RATE_CLIENTS = 2000 };
+/* At most `limit` lines in ten seconds: one per client, one per client about its groups, and one for all lines that clients cause, so that
+ * reconnecting helps nobody to flood the log. */
+enum { TCD_RATE_CLIENT = 20, TCD_RATE_GROUPS = 100, TCD_RATE_CLIENTS = 2000 };
 struct tcd_rate {
     uint64_t window_ns;
     unsigned lines;
