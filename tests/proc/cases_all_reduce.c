@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LARGE = 50000 }; /* elements */
+
 void *case_buffer(size_t bytes)
 {
     void *buffer = malloc(bytes ? bytes : 1);
@@ -84,11 +86,14 @@ struct buffers {
     float scale;
 };
 
-static void buffers_make(struct buffers *b, const struct case_all_reduce *job, const struct trtcoll_group_info *info)
+/* `all`: with the inputs of all ranks, for the reference; else only this rank's. */
+static void buffers_make(struct buffers *b, const struct case_all_reduce *job, const struct trtcoll_group_info *info, bool all)
 {
     size_t elements = job->tokens * job->hidden, bytes = elements * ref_bytes(job->dtype), row = job->hidden * ref_bytes(job->dtype);
     memset(b, 0, sizeof(*b));
     for (unsigned rank = 0; rank < info->nranks; rank++) {
+        if (!all && rank != info->rank)
+            continue;
         b->in[rank] = case_buffer(bytes);
         ref_fill(job->dtype, job->data, job->seed + rank, b->in[rank], elements);
         /* Products and averages must come out exact whatever the order: powers of two. */
@@ -181,7 +186,7 @@ static uint64_t run_once(struct trtcoll_plan *plan, const struct case_all_reduce
     if (!job->in_place)
         CHECK_MSG(memcmp(in, b->in[info->rank], bytes) == 0, "the input was written");
     struct ref_outputs got = {b->out, b->residual_out, b->quant_out, b->scale_out, 0xee};
-    const char *fault = ref_check_all_reduce(reference, &got);
+    const char *fault = reference ? ref_check_all_reduce(reference, &got) : NULL;
     CHECK_MSG(!fault, "%s; tokens %llu, hidden %llu, lane %u, data %d, in place %d, seed %llu", fault, (unsigned long long)job->tokens,
               (unsigned long long)job->hidden, job->lane, job->data, job->in_place, (unsigned long long)job->seed);
     uint64_t sum = hash(job->seed, b->out, b->out_bytes);
@@ -212,7 +217,9 @@ void case_all_reduce_run(struct proc_me *me, struct trtcoll_group *group, const 
     CHECK_MSG(job->strategy == TRTCOLL_STRATEGY_AUTO || plan_info.strategy == job->strategy ||
                   job->strategy == TRTCOLL_STRATEGY_MIN_LATENCY,
               "asked for strategy %u, got %u", job->strategy, plan_info.strategy);
-    buffers_make(&buffers, job, &info);
+    /* All ranks must have the same bits in the end, so of a large message one of them looks at the numbers. */
+    bool judge = job->tokens * job->hidden < LARGE || job->seed % info.nranks == info.rank;
+    buffers_make(&buffers, job, &info, judge);
     struct ref_all_reduce reference = {.dtype = job->dtype, .redop = job->redop, .fusion = job->fusion, .flags = job->flags};
     reference.strategy = plan_info.strategy;
     reference.eps = (double)desc.eps;
@@ -226,7 +233,7 @@ void case_all_reduce_run(struct proc_me *me, struct trtcoll_group *group, const 
     reference.scale = buffers.scale;
     uint64_t first = 0;
     for (unsigned i = 0; i < runs; i++) {
-        uint64_t bits = run_once(plan, job, &reference, &buffers, &info, (job->seed + i) % 2);
+        uint64_t bits = run_once(plan, job, judge && !i ? &reference : NULL, &buffers, &info, (job->seed + i) % 2);
         CHECK_MSG(i == 0 || bits == first, "run %u has other bits than the first", i);
         first = bits;
     }
