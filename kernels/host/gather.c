@@ -42,7 +42,7 @@ static void slice(const struct tck_comm *comm, const void *const *whole, const v
 {
     const struct tcw_plan_desc *desc = comm->run->desc;
     uint32_t buffer = 0;
-    for (uint32_t i = 0; i < comm->nranks; i++)
+    for (uint32_t i = 0; i < TCK_HOST_MAX_RANKS; i++)
         slices->whole[i].count = 0, slices->whole[i].bytes = 0;
     slices->own.count = 0, slices->own.bytes = 0;
     for (uint32_t t = 0; t < desc->tensor_count; t++) {
@@ -159,7 +159,7 @@ int tck_host_all_to_all(struct tck_comm *comm)
     uint64_t segment = least(TCK_CHUNK_BYTES, comm->capacity / comm->nranks) & ~(uint64_t)(TCW_LINE - 1);
     uint64_t at = 0;
     uint32_t list = 0;
-    for (uint32_t i = 0; i < comm->nranks; i++)
+    for (uint32_t i = 0; i < TCK_HOST_MAX_RANKS; i++)
         to[i].count = from[i].count = 0, to[i].bytes = from[i].bytes = 0;
     for (uint32_t t = 0; t < run->desc->tensor_count; t++) {
         const struct tcw_tensor *tensor = &run->desc->tensors[t];
