@@ -1,7 +1,7 @@
 /*
  * The scalar mathematics of trtcoll, written once: these headers compile as C11 and as CUDA C++, so a kernel and its host twin cannot
  * drift apart. Everything assumes round-to-nearest-even and gradual underflow (tck_comm_run sets both); nothing is fused or reordered
- * (the build says -ffp-contract=off).
+ * (the build says -ffp-contract=off; nvcc needs -fmad=false).
  *
  * Owner: nobody, pure functions. Threads: any.
  */
