@@ -230,6 +230,8 @@ void failure_killed_at_each_step(unsigned lane)
         struct proc_run *ranks = proc_run_start(daemon, RANKS, stage_body, &failure);
         proc_run_await(ranks, VICTIM, 1);
         proc_run_await(ranks, 2, 1);
+        if (i == IDLE || i == BETWEEN_RUNS || i == REQUESTS_IN_FLIGHT)
+            proc_run_await(ranks, 0, 1); /* in the other stages it stays away on purpose */
         let_it_sink_in();
         proc_run_kill(ranks, VICTIM, SIGKILL);
         atomic_store(&ranks->shared->parent.step, 1);
