@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -247,6 +249,65 @@ static void test_event_loop(void **state)
     proc_daemon_finish(daemon);
 }
 
+/* ---- containers ---- */
+
+/* Enters other PID, IPC and mount namespaces without a /dev/shm; false where that is not allowed. The caller's next child lives there. */
+static bool enter_namespaces(void)
+{
+    if (unshare(CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWNS) != 0) {
+        CHECK_MSG(errno == EPERM, "unshare: %s", strerror(errno));
+        return false;
+    }
+    CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    CHECK(mount("none", "/dev/shm", "tmpfs", MS_RDONLY, "size=4k") == 0);
+    return true;
+}
+
+/* Forks; the child returns true, the parent false when the child has ended well. */
+static bool in_child(const struct proc_me *me)
+{
+    int status;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child)
+        return true;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK_MSG(status == 0, "%s", me->slot->text);
+    return false;
+}
+
+/* Nothing but the socket needs to be shared: rank 1 lives in a container of its own. */
+static void namespace_body(struct proc_me *me)
+{
+    if (me->rank == 1) {
+        if (!in_child(me))
+            return;
+        bool inside = enter_namespaces();
+        if (!in_child(me))
+            _exit(0);
+        CHECK(!inside || getpid() == 1);
+    }
+    struct trtcoll_ctx *ctx = proc_open(me, -1);
+    struct trtcoll_group *group = proc_group(me, ctx, "containers");
+    proc_sum(group, TRTCOLL_LANE_DIRECT, 5000);
+    proc_sum(group, TRTCOLL_LANE_SERVED, 5000);
+    if (me->rank == 1)
+        _exit(0); /* dies without a word: the daemon knows it by its own number */
+    struct trtcoll_barrier_desc desc = TRTCOLL_BARRIER_DESC_INIT;
+    struct trtcoll_plan *plan = NULL;
+    CHECK_CODE(trtcoll_plan_create_barrier(group, &desc, &plan), TRTCOLL_EPEERDEAD);
+    CHECK(proc_last_error().pid > 1);
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_namespaces(void **state)
+{
+    (void)state;
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
+    proc_run_all(daemon, 2, namespace_body, NULL, 20000);
+    proc_daemon_finish(daemon);
+}
+
 /* ---- surroundings ---- */
 
 struct counted {
@@ -401,8 +462,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_fork, proc_teardown),         cmocka_unit_test_teardown(test_threads, proc_teardown),
         cmocka_unit_test_teardown(test_two_contexts, proc_teardown), cmocka_unit_test_teardown(test_event_loop, proc_teardown),
-        cmocka_unit_test_teardown(test_manners, proc_teardown),      cmocka_unit_test_teardown(test_nothing, proc_teardown),
-        cmocka_unit_test_teardown(test_cxx_program, proc_teardown),
+        cmocka_unit_test_teardown(test_namespaces, proc_teardown),   cmocka_unit_test_teardown(test_manners, proc_teardown),
+        cmocka_unit_test_teardown(test_nothing, proc_teardown),      cmocka_unit_test_teardown(test_cxx_program, proc_teardown),
     };
     return cmocka_run_group_tests_name("applications", tests, NULL, NULL);
 }

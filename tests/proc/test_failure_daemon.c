@@ -255,6 +255,33 @@ static void test_control_killed_in_run(void **state)
     control_killed(true);
 }
 
+/* Killed while ranks wait inside a direct run: the run goes on and ends well when the last rank comes. */
+static void direct_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "direct");
+    struct trtcoll_plan *plan = failure_plan(group, TRTCOLL_LANE_DIRECT);
+    CHECK_OK(run(plan));
+    proc_reach(me, 1);
+    if (me->rank == 0)
+        proc_await_parent(me, 1);
+    CHECK_OK(run(plan));
+    CHECK_EQ(case_group_info(group).state, TRTCOLL_GROUP_READY);
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_control_killed_in_direct_run(void **state)
+{
+    (void)state;
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 3});
+    struct proc_run *ranks = proc_run_start(daemon, 3, direct_body, NULL);
+    proc_run_await_all(ranks, 1);
+    proc_daemon_kill(daemon);
+    proc_run_reach(ranks, 1);
+    proc_run_wait(ranks, 30000);
+    proc_daemon_finish(daemon);
+}
+
 /* The control process hangs: both lanes go on, because neither needs it. */
 static void hanging_body(struct proc_me *me)
 {
@@ -307,6 +334,7 @@ int main(void)
         cmocka_unit_test_teardown(test_executor_stopped_for_long, proc_teardown),
         cmocka_unit_test_teardown(test_control_killed_idle, proc_teardown),
         cmocka_unit_test_teardown(test_control_killed_in_run, proc_teardown),
+        cmocka_unit_test_teardown(test_control_killed_in_direct_run, proc_teardown),
         cmocka_unit_test_teardown(test_control_hangs, proc_teardown),
     };
     return cmocka_run_group_tests_name("failures of the daemon", tests, NULL, NULL);

@@ -218,6 +218,114 @@ static void reports_body(struct proc_me *me)
     }
 }
 
+/*
+ * Well-formed messages with payloads that are half zeros, half noise, in any order: the dispatch of the daemon under random input. What
+ * is refused is refused; when the connection is closed, the next one goes on.
+ */
+static void random_body(struct proc_me *me)
+{
+    static const unsigned opcodes[] = {TCW_MSG_GROUP_JOIN,   TCW_MSG_GROUP_LEAVE, TCW_MSG_GROUP_REFORM, TCW_MSG_GROUP_ABORT,
+                                       TCW_MSG_GROUP_REPORT, TCW_MSG_PLAN_CREATE, TCW_MSG_PLAN_RELEASE, TCW_MSG_MEM_ALLOC,
+                                       TCW_MSG_MEM_REGISTER, TCW_MSG_MEM_FREE};
+    uint64_t random = 2024, handles[8] = {0}, group = 0;
+    unsigned groups = 0, plans = 0;
+    struct raw raw;
+    raw_hello(&raw, me);
+    int fd = proc_memfd(65536, true);
+    CHECK_EQ(fcntl(raw.socket, F_SETFL, O_NONBLOCK), 0);
+    for (unsigned i = 0; i < 4000; i++) {
+        struct wire wire = wire_of(&raw, opcodes[ref_random(&random) % (sizeof(opcodes) / sizeof(opcodes[0]))]);
+        unsigned char *bytes = (unsigned char *)&wire.payload;
+        unsigned density = (unsigned)(ref_random(&random) % 4);
+        for (uint32_t at = 0; density && at + 8 <= wire.header.length; at += 8) {
+            uint64_t noise = ref_random(&random), choice = ref_random(&random) % 16;
+            noise = choice < 8 ? 0 : choice < 12 ? noise % 5 : choice == 12 ? handles[noise % 8] : choice == 13 ? UINT64_MAX : noise;
+            memcpy(bytes + at, &noise, sizeof(noise));
+        }
+        bool with_fd = wire.header.opcode == TCW_MSG_MEM_REGISTER;
+        /* Some speak of a group that is there; the id comes first in all these messages. Plans do so more often than what ends it. */
+        bool about_group = wire.header.opcode >= TCW_MSG_GROUP_LEAVE && wire.header.opcode <= TCW_MSG_PLAN_CREATE;
+        if (about_group && ref_random(&random) % (wire.header.opcode == TCW_MSG_PLAN_CREATE ? 2 : 16) == 0)
+            memcpy(bytes, &group, sizeof(group));
+        switch (wire.header.opcode) { /* else nearly everything would end at the first check */
+        case TCW_MSG_GROUP_JOIN:
+            tcw_text_set(wire.payload.GROUP_JOIN.name, TCW_NAME_BYTES, ref_random(&random) % 2 ? "noise-a" : "noise-b");
+            wire.payload.GROUP_JOIN.flags = 0;
+            wire.payload.GROUP_JOIN.timeout_ms = 5;
+            if (ref_random(&random) % 2) {
+                wire.payload.GROUP_JOIN.size = 1;
+                wire.payload.GROUP_JOIN.rank = 0;
+            }
+            break;
+        case TCW_MSG_GROUP_ABORT:
+            wire.payload.GROUP_ABORT.reason[TCW_TEXT_BYTES - 1] = 0;
+            break;
+        case TCW_MSG_GROUP_REPORT:
+            wire.payload.GROUP_REPORT.text[TCW_TEXT_BYTES - 1] = 0;
+            wire.payload.GROUP_REPORT.code |= INT32_MIN;
+            break;
+        case TCW_MSG_GROUP_REFORM:
+            wire.payload.GROUP_REFORM.flags &= 1;
+            wire.payload.GROUP_REFORM.timeout_ms = 5;
+            break;
+        case TCW_MSG_PLAN_CREATE:
+            wire.payload.PLAN_CREATE.reserved = 0;
+            wire.payload.PLAN_CREATE.timeout_ms = 5;
+            if (ref_random(&random) % 4 == 0) {
+                memset(&wire.payload.PLAN_CREATE.desc, 0, sizeof(wire.payload.PLAN_CREATE.desc));
+                wire.payload.PLAN_CREATE.desc.op = TCW_OP_BARRIER;
+                wire.payload.PLAN_CREATE.desc.strategy = TCW_STRATEGY_AUTO;
+            }
+            wire.payload.PLAN_CREATE.desc.op %= 8;
+            wire.payload.PLAN_CREATE.desc.dtype %= TCW_DTYPE_COUNT;
+            wire.payload.PLAN_CREATE.desc.strategy %= TCW_STRATEGY_COUNT;
+            wire.payload.PLAN_CREATE.desc.fusion %= TCW_FUSION_COUNT;
+            wire.payload.PLAN_CREATE.desc.redop %= TCW_REDOP_COUNT;
+            wire.payload.PLAN_CREATE.desc.lane %= TCW_LANE_COUNT;
+            wire.payload.PLAN_CREATE.desc.tensor_count %= TCW_MAX_TENSORS + 1;
+            break;
+        case TCW_MSG_MEM_ALLOC:
+            wire.payload.MEM_ALLOC.flags = wire.payload.MEM_ALLOC.reserved = 0;
+            wire.payload.MEM_ALLOC.bytes %= 100000;
+            break;
+        case TCW_MSG_MEM_REGISTER:
+            wire.payload.MEM_REGISTER.flags = wire.payload.MEM_REGISTER.reserved = 0;
+            break;
+        default:
+            break;
+        }
+        wire.header.fd_count = with_fd;
+        wire.header.sequence = i;
+        struct pollfd writable = {.fd = raw.socket, .events = POLLOUT};
+        poll(&writable, 1, 1000);
+        bool sent = raw_send_bytes(&raw, &wire, sizeof(wire.header) + wire.header.length, &fd, with_fd);
+        if (i % 8 == 0) /* now and then let it answer first */
+            proc_nap();
+        int code;
+        while ((code = raw_receive(&raw, 0)) == 1) { /* remember handles, to use them wrongly later */
+            if (raw.packet.header.opcode == TCW_MSG_GROUP_READY) {
+                handles[i % 8] = group = raw.packet.payload.GROUP_READY.group_id;
+                groups++;
+            }
+            if (raw.packet.header.opcode == TCW_MSG_PLAN_READY) {
+                handles[i % 8] = raw.packet.payload.PLAN_READY.plan;
+                plans++;
+            }
+            if (raw.packet.header.opcode == TCW_MSG_MEM_READY)
+                handles[i % 8] = raw.packet.payload.MEM_READY.handle;
+            tcw_packet_close_fds(&raw.packet);
+        }
+        if (code < 0 || (!sent && errno != EAGAIN)) {
+            raw_close(&raw);
+            raw_hello(&raw, me);
+            CHECK_EQ(fcntl(raw.socket, F_SETFL, O_NONBLOCK), 0);
+        }
+    }
+    CHECK_MSG(groups > 20 && plans > 5, "only %u groups and %u plans came of it: the noise does not get in", groups, plans);
+    close(fd);
+    raw_close(&raw);
+}
+
 /* ---- memory that is none ---- */
 
 static int bad_memory(unsigned kind, const char **name)
@@ -366,10 +474,15 @@ static void test_hostile(void **state)
 {
     (void)state;
     static const struct attack attacks[] = {
-        {"malformed packets", garbage_body}, {"lies about descriptors", descriptors_body},
-        {"strange hellos", hello_body},      {"handles of others", handles_body},
-        {"wild reports", reports_body},      {"memory that is none", memory_body},
-        {"never listens", deaf_body},        {"a crowd", crowd_body},
+        {"malformed packets", garbage_body},
+        {"lies about descriptors", descriptors_body},
+        {"strange hellos", hello_body},
+        {"handles of others", handles_body},
+        {"wild reports", reports_body},
+        {"random messages", random_body},
+        {"memory that is none", memory_body},
+        {"never listens", deaf_body},
+        {"a crowd", crowd_body},
     };
     hostile_run(&(struct proc_settings){.devices = 2}, attacks, sizeof(attacks) / sizeof(attacks[0]));
 }
