@@ -121,6 +121,10 @@ static int start_own(const struct settings *settings, struct server *server)
         else
             nap();
     }
+    if (bench_interrupted()) {
+        fprintf(stderr, "trtcoll-bench: interrupted\n");
+        return EXIT_FAILED;
+    }
     fprintf(stderr, "trtcoll-bench: %s did not start\n", program);
     show_log(server);
     return EXIT_NO_DAEMON;

@@ -194,6 +194,18 @@ static const char few_bytes[] = "{\"client\": {\"bytes\": 4194304, \"plans\": 4,
 static const char few_objects[] = "{\"client\": {\"plans\": 4, \"groups\": 3, \"in_flight\": 16},"
                                   " \"uid\": {\"plans\": 6, \"groups\": 5, \"in_flight\": 40}}";
 
+/* What a context that was closed had is free for others once the daemon has seen that and its pages are gone. */
+static void *alloc_in_time(struct trtcoll_ctx *ctx, size_t bytes)
+{
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    void *pointer = NULL;
+    int code;
+    while ((code = trtcoll_alloc(ctx, bytes, &pointer)) == TRTCOLL_EQUOTA && proc_now_ns() < end)
+        ;
+    CHECK_OK(code);
+    return pointer;
+}
+
 static void bytes_body(struct proc_me *me)
 {
     struct trtcoll_ctx *ctx = proc_open(me, -1), *second = proc_open(me, -1);
@@ -209,12 +221,10 @@ static void bytes_body(struct proc_me *me)
     CHECK_CODE(trtcoll_alloc(second, 1 << 20, &d), TRTCOLL_EQUOTA);
     CHECK_OK(trtcoll_free(ctx, b));
     CHECK_OK(trtcoll_alloc(second, 1 << 20, &d));
-    trtcoll_ctx_close(second); /* and closing gives back, as soon as the daemon has seen it */
-    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
-    while (trtcoll_alloc(ctx, 1 << 20, &b) == TRTCOLL_EQUOTA)
-        CHECK(proc_now_ns() < end);
+    trtcoll_ctx_close(second); /* and closing gives back */
+    b = alloc_in_time(ctx, 1 << 20);
     second = proc_open(me, -1);
-    CHECK_OK(trtcoll_alloc(second, 2 << 20, &c));
+    c = alloc_in_time(second, 2 << 20);
     struct trtcoll_ctx *third = proc_open(me, -1), *fourth = NULL;
     struct trtcoll_ctx_options options = TRTCOLL_CTX_OPTIONS_INIT;
     options.socket_path = me->daemon->socket;
