@@ -293,7 +293,7 @@ static bool settled(struct proc_daemon *daemon, struct proc_census *now)
 void proc_daemon_settled(struct proc_daemon *daemon)
 {
     struct proc_census now;
-    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS / 2 * 1000000ull;
     while (!settled(daemon, &now)) {
         if (!proc_daemon_alive(daemon))
             fail_msg("the daemon has ended by itself");

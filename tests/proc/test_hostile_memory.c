@@ -125,6 +125,33 @@ static void requests_body(struct proc_me *me)
     }
 }
 
+/* A buffer that is longer than the memory it is said to lie in, whatever the offset. */
+static void short_memory_body(struct proc_me *me)
+{
+    static const uint64_t offsets[] = {0, 4096, 8192, 1ull << 40, UINT64_MAX - 4095, UINT64_MAX - 32767};
+    struct raw raw;
+    struct raw_ring ring;
+    for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+        begin(me, &raw, &ring);
+        struct tcw_plan_create create = {.group_id = ring.group_id, .desc = ring.desc};
+        create.desc.hidden = 2048;
+        CHECK_EQ(raw_ask(&raw, TCW_MSG_PLAN_CREATE, &create, NULL, 0), TCW_MSG_PLAN_READY);
+        uint64_t plan = raw.packet.payload.PLAN_READY.plan;
+        tcw_packet_close_fds(&raw.packet);
+        struct tcw_mem_alloc alloc = {.bytes = 4096};
+        CHECK_EQ(raw_ask(&raw, TCW_MSG_MEM_ALLOC, &alloc, NULL, 0), TCW_MSG_MEM_READY);
+        uint64_t small = raw.packet.payload.MEM_READY.handle;
+        tcw_packet_close_fds(&raw.packet);
+        /* Four rows of 2048 floats: 32 KiB, read from good memory and written behind a page. */
+        struct tcw_ref refs[2] = {{.handle = ring.memory, .length = 32768}, {.handle = small, .offset = offsets[i], .length = 32768}};
+        struct tcw_sqe head = {.op = TCW_OP_ALL_REDUCE, .sequence = ring.sequence++, .plan = plan, .tokens = 4, .ref_count = 2};
+        int result = raw_ring_run(&ring, head, refs);
+        CHECK_MSG(result != 0, "32 KiB were written at offset %#llx of 4 KiB", (unsigned long long)offsets[i]);
+        raw_ring_close(&ring);
+        raw_close(&raw);
+    }
+}
+
 /* Guesses the handles of other clients' memory. */
 static void foreign_memory_body(struct proc_me *me)
 {
@@ -432,6 +459,7 @@ static void test_hostile(void **state)
     static const struct attack attacks[] = {
         {"a good raw client", good_body},
         {"requests that lie", requests_body},
+        {"buffers longer than their memory", short_memory_body},
         {"memory of others", foreign_memory_body},
         {"violations of the ring", violations_body},
         {"lies about completions", completions_body},
