@@ -233,7 +233,9 @@ static void random_body(struct proc_me *me)
     raw_hello(&raw, me);
     int fd = proc_memfd(65536, true);
     CHECK_EQ(fcntl(raw.socket, F_SETFL, O_NONBLOCK), 0);
-    for (unsigned i = 0; i < 4000; i++) {
+    /* How much gets in depends on how fast the daemon answers: so long, and until enough did. */
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    for (unsigned i = 0; i < 4000 || ((groups <= 20 || plans <= 5) && proc_now_ns() < end); i++) {
         struct wire wire = wire_of(&raw, opcodes[ref_random(&random) % (sizeof(opcodes) / sizeof(opcodes[0]))]);
         unsigned char *bytes = (unsigned char *)&wire.payload;
         unsigned density = (unsigned)(ref_random(&random) % 4);

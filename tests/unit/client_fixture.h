@@ -83,7 +83,8 @@ struct fake {
     _Atomic int lie;
     _Atomic unsigned lie_at;     /* opcode; 0: none */
     _Atomic unsigned lane;       /* of the plans to come */
-    _Atomic bool hold;           /* the executor takes nothing */
+    _Atomic bool hold;           /* the executor takes nothing: see fake_hold */
+    pthread_mutex_t executing;   /* held while it looks at `hold` and takes */
     _Atomic bool finish_one;     /* while holding: take one */
     _Atomic int result;          /* of completions */
     _Atomic bool corrupt;        /* completions name slots that do not exist */
@@ -382,7 +383,7 @@ static void fake_answer(struct fake *fake, struct tcw_packet *request)
 }
 
 /* The executor: copies every input to the output of the same position, which is what a group of one does. */
-static void fake_execute(struct fake *fake)
+static void fake_execute_free(struct fake *fake)
 {
     static struct tcw_request request;
     struct tcw_cqe cqe = {.culprit = 0xffff};
@@ -410,6 +411,21 @@ static void fake_execute(struct fake *fake)
         if (atomic_exchange(&fake->finish_one, false))
             return;
     }
+}
+
+static void fake_execute(struct fake *fake)
+{
+    pthread_mutex_lock(&fake->executing);
+    fake_execute_free(fake);
+    pthread_mutex_unlock(&fake->executing);
+}
+
+/* From the return on the executor takes nothing, not even with a look that had begun before. */
+static inline void fake_hold(struct fake *fake)
+{
+    pthread_mutex_lock(&fake->executing);
+    atomic_store(&fake->hold, true);
+    pthread_mutex_unlock(&fake->executing);
 }
 
 static void fake_forget(struct fake *fake)
@@ -475,6 +491,7 @@ static struct fake *fake_start(void)
     fake->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     assert_int_equal(bind(fake->listener, (struct sockaddr *)&address, sizeof(address)), 0);
     assert_int_equal(listen(fake->listener, 8), 0);
+    assert_int_equal(pthread_mutex_init(&fake->executing, NULL), 0);
     assert_int_equal(pthread_create(&fake->thread, NULL, fake_loop, fake), 0);
     return fake;
 }
@@ -483,6 +500,7 @@ static void fake_stop(struct fake *fake)
 {
     atomic_store(&fake->stop, true);
     pthread_join(fake->thread, NULL);
+    pthread_mutex_destroy(&fake->executing);
     close(fake->listener);
     unlink(fake->path);
     rmdir(fake->folder);

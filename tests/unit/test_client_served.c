@@ -106,7 +106,7 @@ static void test_busy_memory(void **state)
 
     assert_int_equal(trtcoll_alloc(client.ctx, 2 * COUNT * sizeof(float), &memory), 0);
     in = memory;
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, in, in + COUNT, COUNT, &event), 0);
     assert_int_equal(trtcoll_free(client.ctx, memory), TRTCOLL_EBUSY);
     assert_int_equal(trtcoll_event_query(event), TRTCOLL_EAGAIN);
@@ -128,7 +128,7 @@ static void test_chain(void **state)
     fill(a, 1);
     fill(b, -3000);
     fill(c, -6000);
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, a, b, COUNT, &events[0]), 0);
     assert_int_equal(fake_run(&client, b, c, COUNT, &events[1]), 0);     /* all of what the first delivers */
     assert_int_equal(fake_run(&client, c + 5, a + 5, 3, &events[2]), 0); /* a part of what the second delivers */
@@ -156,7 +156,7 @@ static void test_partial_overlap(void **state)
 
     fill(a, 1);
     fill(b, -3000);
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, a, b, 100, &event), 0);
     assert_int_equal(fake_run(&client, b + 50, c, 100, NULL), TRTCOLL_EAGAIN);
     assert_int_equal(in_flight(&client), 1);
@@ -181,7 +181,7 @@ static void test_straddling(void **state)
     assert_int_equal(trtcoll_register(client.ctx, memory, 4096, fd), 0);
     for (int i = 0; i < 8; i++)
         in[i] = (float)i + 1;
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, in, memory + 1020, 8, &event), 0);             /* staged: its end is unknown memory */
     assert_int_equal(fake_run(&client, memory + 1020, out, 4, NULL), TRTCOLL_EAGAIN); /* would be read where it lies */
     atomic_store(&fake->hold, false);
@@ -203,7 +203,7 @@ static void test_full_ring(void **state)
     struct trtcoll_event *events[FAKE_RING], *none = NULL;
     float in[FAKE_RING], out[FAKE_RING] = {0};
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     for (int i = 0; i < FAKE_RING; i++) {
         in[i] = (float)i + 1;
         assert_int_equal(fake_run(&client, &in[i], &out[i], 1, &events[i]), 0);
@@ -236,7 +236,7 @@ static void test_forgotten_event(void **state)
     struct trtcoll_event *first, *second;
     float in[2] = {1, 2}, out[2] = {0};
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in[0], &out[0], 1, &first), 0);
     trtcoll_event_put(first);
     assert_int_equal(fake_run(&client, &in[1], &out[1], 1, &second), 0);
@@ -256,7 +256,7 @@ static void test_event_status(void **state)
     struct trtcoll_event *event;
     float in = 1, out = 0;
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     assert_int_equal(trtcoll_event_status(event, &info), 0);
     assert_int_equal(info.code, TRTCOLL_EAGAIN);
@@ -322,7 +322,7 @@ static void test_break_without_executor(void **state)
     float in = 1, out[2] = {50, 51};
     uint64_t start;
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out[0], 1, &events[0]), 0);
     assert_int_equal(fake_run(&client, &in, &out[1], 1, &events[1]), 0);
     break_group(fake);
@@ -349,7 +349,7 @@ static void test_break_seen_by_query(void **state)
     float in = 1, out;
     int code;
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     break_group(fake);
     fake_await((code = trtcoll_event_query(event)) != TRTCOLL_EAGAIN);
@@ -372,7 +372,7 @@ static void test_reform(void **state)
     assert_int_equal(trtcoll_group_reform(client.group, 0, 0), TRTCOLL_EINVAL);
     assert_int_equal(fake_run(&client, &in, &out, 1, NULL), 0);
     assert_int_equal(trtcoll_all_reduce(client.group, &in, &out, 1, TRTCOLL_FP32, TRTCOLL_SUM), 0);
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     break_group(fake);
     assert_int_equal(trtcoll_group_reform(client.group, 0, 0), 0);
@@ -402,7 +402,7 @@ static void test_leave_in_flight(void **state)
     struct trtcoll_event *event;
     float in = 1, out;
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     assert_int_equal(trtcoll_group_leave(client.group), 0);
     assert_int_equal(trtcoll_event_wait(event, 0), TRTCOLL_EABORTED);
@@ -418,7 +418,7 @@ static void test_daemon_dies(void **state)
     struct trtcoll_event *event;
     float in = 1, out;
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     shutdown(fake->connection, SHUT_RDWR);
     assert_int_equal(trtcoll_event_wait(event, UINT32_MAX), TRTCOLL_ECONN);
@@ -468,7 +468,7 @@ static void test_slow_executor(void **state)
     float in = 1, out = 0;
     int code;
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     assert_int_equal(trtcoll_event_wait(event, 6000), TRTCOLL_ETIMEOUT); /* thirty times the deadline */
     assert_int_equal(trtcoll_event_query(event), TRTCOLL_EAGAIN);
@@ -493,7 +493,7 @@ static void test_daemon_death_seen_by_asking(void **state)
     int code;
 
     for (int way = 0; way < 3; way++) {
-        atomic_store(&fake->hold, true);
+        fake_hold(fake);
         for (int i = 0; i < FAKE_RING; i++)
             assert_int_equal(fake_run(&client, &in, &out[i], 1, &events[i]), 0);
         shutdown(fake->connection, SHUT_RDWR);
@@ -536,7 +536,7 @@ static void test_group_fd(void **state)
     while (read(readable.fd, &value, sizeof(value)) > 0)
         ;
     for (int round = 0; round < 3; round++) {
-        atomic_store(&fake->hold, true);
+        fake_hold(fake);
         assert_int_equal(fake_run(&client, &in, &out[0], 1, &events[0]), 0);
         assert_int_equal(fake_run(&client, &in, &out[1], 1, &events[1]), 0);
         assert_int_equal(poll(&readable, 1, 0), 0);
@@ -567,7 +567,7 @@ static void test_group_fd_at_break(void **state)
     int code;
 
     assert_int_equal(trtcoll_group_fd(client.group, &readable.fd), 0);
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     while (read(readable.fd, &value, sizeof(value)) > 0)
         ;

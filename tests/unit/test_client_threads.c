@@ -191,7 +191,7 @@ static void test_one_event(void **state)
     float in = 3, out = 0;
 
     for (int round = 0; round < 20; round++) {
-        atomic_store(&fake->hold, true);
+        fake_hold(fake);
         assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
         for (int i = 0; i < THREADS; i++)
             assert_int_equal(pthread_create(&threads[i], NULL, wait_for, event), 0);
@@ -272,7 +272,7 @@ static void test_allocator(void **state)
     struct trtcoll_all_reduce_desc desc = TRTCOLL_ALL_REDUCE_DESC_INIT;
     desc.dtype = TRTCOLL_FP32;
     assert_int_equal(trtcoll_plan_create_all_reduce(group, &desc, &client.plan), 0);
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     trtcoll_ctx_close(ctx); /* with everything still open */
     assert_int_equal(counted.live, 0);
@@ -290,7 +290,7 @@ static void test_fork(void **state)
     pid_t child;
 
     assert_int_equal(trtcoll_alloc(client.ctx, 4096, &memory), 0);
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     child = fork();
     if (!child) {
@@ -337,7 +337,7 @@ static void test_fork_while_waiting(void **state)
     int status;
     pid_t child;
 
-    atomic_store(&fake->hold, true);
+    fake_hold(fake);
     assert_int_equal(fake_run(&client, &in, &out, 1, &event), 0);
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, wait_for, event), 0);
