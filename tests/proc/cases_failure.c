@@ -13,7 +13,10 @@ struct failure {
     stage stage;
 };
 
-static const double in_time = PROC_REACTION_MS + PROC_ALLOWANCE_MS;
+static double in_time(void)
+{
+    return PROC_REACTION_MS + proc_allowance_ms();
+}
 
 struct trtcoll_plan *failure_plan(struct trtcoll_group *group, unsigned lane)
 {
@@ -60,7 +63,7 @@ void failure_go_on(struct trtcoll_group *group, uint32_t flags)
 /* The survivor's view of a death: code, rank, pid and signal. */
 static void expect_death(struct proc_me *me, int code)
 {
-    failure_expect(me, code, TRTCOLL_EPEERDEAD, VICTIM, in_time);
+    failure_expect(me, code, TRTCOLL_EPEERDEAD, VICTIM, in_time());
     struct trtcoll_error error = proc_last_error();
     CHECK_EQ(error.pid, atomic_load(&me->shared->ranks[VICTIM].pid));
     CHECK_MSG(error.signal == SIGKILL, "signal %d: %s", error.signal, error.text);
@@ -104,7 +107,7 @@ static void idle_stage(struct proc_me *me, struct trtcoll_group *group)
     proc_await_parent(me, 1);
     failure_await_broken(group);
     double ms = proc_ms_since_parent(me);
-    CHECK_MSG(ms <= in_time, "known after %.0f ms, allowed are %.0f", ms, in_time);
+    CHECK_MSG(ms <= in_time(), "known after %.0f ms, allowed are %.0f", ms, in_time());
     CHECK_EQ(case_group_info(group).code, TRTCOLL_EPEERDEAD);
     CHECK_EQ(case_group_info(group).culprit, VICTIM);
 }
@@ -316,7 +319,7 @@ static void stopped_body(struct proc_me *me)
     uint64_t begin = proc_now_ns();
     int code = run(plan);
     double ms = (double)(proc_now_ns() - begin) / 1e6;
-    CHECK_MSG(ms <= DEADLINE_MS + 100 + PROC_ALLOWANCE_MS, "%s after %.0f ms, the deadline is %d", trtcoll_error_name(code), ms,
+    CHECK_MSG(ms <= DEADLINE_MS + 100 + proc_allowance_ms(), "%s after %.0f ms, the deadline is %d", trtcoll_error_name(code), ms,
               DEADLINE_MS);
     CHECK_MSG(ms >= DEADLINE_MS / 2, "%s after only %.0f ms, the deadline is %d", trtcoll_error_name(code), ms, DEADLINE_MS);
     struct trtcoll_error error = proc_last_error();
@@ -396,7 +399,7 @@ static void abort_body(struct proc_me *me)
         double ms = proc_ms_since_parent(me);
         struct trtcoll_error error = proc_last_error();
         CHECK_MSG(code == TRTCOLL_EABORTED, "%s: %s", trtcoll_error_name(code), error.text);
-        CHECK_MSG(ms <= in_time, "after %.0f ms, allowed are %.0f", ms, in_time);
+        CHECK_MSG(ms <= in_time(), "after %.0f ms, allowed are %.0f", ms, in_time());
         CHECK_MSG(strstr(error.text, "the operator said so") != NULL, "the reason is not in the text: %s", error.text);
         CHECK_MSG(error.rank == 0 || error.rank == TRTCOLL_RANK_NONE, "rank %d", (int)error.rank);
     }

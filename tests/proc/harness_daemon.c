@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -26,10 +27,27 @@ uint64_t proc_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* Shared by all processes of the test: the worst oversleeping of a nap. NULL until the first daemon is prepared. */
+static _Atomic uint64_t *oversleeping_ns;
+
 void proc_nap(void)
 {
     struct timespec nap = {0, 1000000};
+    uint64_t begin = proc_now_ns();
     nanosleep(&nap, NULL);
+    uint64_t late = proc_now_ns() - begin - 1000000, worst = oversleeping_ns ? atomic_load(oversleeping_ns) : UINT64_MAX;
+    while (late > worst && !atomic_compare_exchange_weak(oversleeping_ns, &worst, late))
+        ;
+}
+
+unsigned proc_allowance_ms(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    unsigned base = 1500;
+#else
+    unsigned base = 500;
+#endif
+    return base + (oversleeping_ns ? (unsigned)(4 * atomic_load(oversleeping_ns) / 1000000) : 0);
 }
 
 const char *proc_daemon_path(void)
@@ -172,6 +190,12 @@ struct proc_daemon *proc_daemon_prepare(const struct proc_settings *settings)
 {
     struct proc_daemon *daemon = calloc(1, sizeof(*daemon));
     assert_non_null(daemon);
+    if (!oversleeping_ns) {
+        void *shared = mmap(NULL, sizeof(*oversleeping_ns), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        assert_true(shared != MAP_FAILED);
+        oversleeping_ns = shared;
+    }
+    atomic_store(oversleeping_ns, 0);
     const char *tmp = getenv("TMPDIR");
     snprintf(daemon->base, sizeof(daemon->base), "%.40s/trtcoll-test-XXXXXX", tmp && strlen(tmp) < 40 ? tmp : "/tmp");
     assert_non_null(mkdtemp(daemon->base));

@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const double in_time = PROC_REACTION_MS + PROC_ALLOWANCE_MS;
+static double in_time(void)
+{
+    return PROC_REACTION_MS + proc_allowance_ms();
+}
 
 static int run(struct trtcoll_plan *plan)
 {
@@ -36,7 +39,7 @@ static void executor_body(struct proc_me *me)
         proc_reach(me, 1);
         proc_await_parent(me, 1);
         failure_await_broken(group);
-        CHECK_MSG(proc_ms_since_parent(me) <= in_time, "known after %.0f ms", proc_ms_since_parent(me));
+        CHECK_MSG(proc_ms_since_parent(me) <= in_time(), "known after %.0f ms", proc_ms_since_parent(me));
         CHECK_EQ(run(plan), TRTCOLL_EEXECUTOR);
     } else {
         proc_reach(me, 1);
@@ -44,7 +47,7 @@ static void executor_body(struct proc_me *me)
         double ms = proc_ms_since_parent(me);
         struct trtcoll_error error = proc_last_error();
         CHECK_MSG(code == TRTCOLL_EEXECUTOR, "%s: %s", trtcoll_error_name(code), error.text);
-        CHECK_MSG(ms <= in_time, "after %.0f ms, allowed are %.0f", ms, in_time);
+        CHECK_MSG(ms <= in_time(), "after %.0f ms, allowed are %.0f", ms, in_time());
     }
     CHECK_OK(trtcoll_plan_release(plan));
     failure_go_on(group, 0); /* the same ranks, with a new executor */
@@ -127,7 +130,7 @@ static void stopped_body(struct proc_me *me)
     double ms = (double)(proc_now_ns() - begin) / 1e6;
     struct trtcoll_error error = proc_last_error();
     CHECK_MSG(code == TRTCOLL_ETIMEOUT || code == TRTCOLL_EEXECUTOR, "%s: %s", trtcoll_error_name(code), error.text);
-    CHECK_MSG(ms <= deadline_ms + 100 + PROC_ALLOWANCE_MS, "after %.0f ms, the deadline is %u", ms, deadline_ms);
+    CHECK_MSG(ms <= deadline_ms + 100 + proc_allowance_ms(), "after %.0f ms, the deadline is %u", ms, deadline_ms);
     failure_await_broken(group);
     /* An executor is asked for a sign of life each second, so after the long deadline the daemon knows better than to blame the rank. */
     CHECK_EQ(case_group_info(group).code, deadline_ms == stopped_long_ms ? TRTCOLL_EEXECUTOR : TRTCOLL_ETIMEOUT);
@@ -186,7 +189,7 @@ static void control_body(struct proc_me *me)
     if (in_run && me->rank != 0) {
         proc_reach(me, 1);
         int code = run(served);
-        failure_expect(me, code, TRTCOLL_ECONN, TRTCOLL_RANK_NONE, in_time);
+        failure_expect(me, code, TRTCOLL_ECONN, TRTCOLL_RANK_NONE, in_time());
     } else {
         proc_reach(me, 1);
         proc_await_parent(me, 1);
@@ -201,7 +204,7 @@ static void control_body(struct proc_me *me)
         event = NULL;
     }
     CHECK_MSG(code == TRTCOLL_ECONN, "a served run without a daemon: %s", trtcoll_error_name(code));
-    CHECK_MSG((double)(proc_now_ns() - begin) / 1e6 <= in_time, "ECONN came late");
+    CHECK_MSG((double)(proc_now_ns() - begin) / 1e6 <= in_time(), "ECONN came late");
     CHECK_CODE(trtcoll_plan_run(served, &args, NULL, &event), TRTCOLL_ECONN); /* from now on at once */
     CHECK(event == NULL);
     CHECK_OK(trtcoll_ctx_info(ctx, &info));
@@ -302,7 +305,7 @@ static void hanging_body(struct proc_me *me)
     options.socket_path = me->daemon->socket;
     options.timeout_ms = 200;
     CHECK_CODE(trtcoll_ctx_open(&options, &other), TRTCOLL_ETIMEOUT);
-    CHECK_MSG(proc_now_ns() - begin < (200 + PROC_ALLOWANCE_MS) * 1000000ull, "attaching took longer than its timeout");
+    CHECK_MSG(proc_now_ns() - begin < (200 + proc_allowance_ms()) * 1000000ull, "attaching took longer than its timeout");
     proc_reach(me, 2);
     proc_await_parent(me, 2);
     proc_sum(group, TRTCOLL_LANE_SERVED, 100);

@@ -301,10 +301,11 @@ static void random_body(struct proc_me *me)
         struct pollfd writable = {.fd = raw.socket, .events = POLLOUT};
         poll(&writable, 1, 1000);
         bool sent = raw_send_bytes(&raw, &wire, sizeof(wire.header) + wire.header.length, &fd, with_fd);
-        if (i % 8 == 0) /* now and then let it answer first */
-            proc_nap();
+        /* What makes something gets time for its answer: its handle is used later. */
+        unsigned patience = wire.header.opcode == TCW_MSG_GROUP_JOIN || wire.header.opcode == TCW_MSG_PLAN_CREATE ? 30 : 0;
         int code;
-        while ((code = raw_receive(&raw, 0)) == 1) { /* remember handles, to use them wrongly later */
+        while ((code = raw_receive(&raw, patience)) == 1) {
+            patience = 0; /* remember handles, to use them wrongly later */
             if (raw.packet.header.opcode == TCW_MSG_GROUP_READY) {
                 handles[i % 8] = group = raw.packet.payload.GROUP_READY.group_id;
                 groups++;
