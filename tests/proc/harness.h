@@ -30,7 +30,7 @@ enum {
     PROC_MAX_RANKS = 32,
     PROC_VALUES = 16,
     PROC_REACTION_MS = 250,   /* promised: a death is known to the survivors within this */
-    PROC_PATIENCE_MS = 20000, /* for things that must happen, but not by a certain time */
+    PROC_PATIENCE_MS = 30000, /* for things that must happen, but not by a certain time */
 };
 
 /*
@@ -45,9 +45,9 @@ unsigned proc_allowance_ms(void);
 /* Zero means: the harness's default, made for short tests. JSON texts may be NULL. */
 struct proc_settings {
     unsigned devices;      /* host devices 0..n-1; default 4 */
-    unsigned operation_ms; /* deadlines: 10000 */
-    unsigned join_ms;      /* 10000 */
-    unsigned plan_ms;      /* 10000 */
+    unsigned operation_ms; /* deadlines: 20000 */
+    unsigned join_ms;      /* 30000 */
+    unsigned plan_ms;      /* 30000 */
     unsigned drain_ms;     /* 2000 */
     unsigned grace_s;      /* how long an idle executor stays: 60; PROC_GRACE_NONE: not at all */
     unsigned ring_entries; /* 64 */
@@ -101,6 +101,8 @@ unsigned proc_daemon_executors(const struct proc_daemon *daemon, pid_t *pids, un
 bool proc_daemon_logged(const struct proc_daemon *daemon, const char *text, unsigned timeout_ms);
 
 bool proc_census_take(pid_t pid, struct proc_census *census);
+/* SIGSTOP, and waits until every thread of the process stands still: until then some may go on. */
+void proc_stop(pid_t pid);
 
 /* Runs a program to its end with its output captured; returns the wait status. argv ends with NULL. env entries "NAME=value", may be NULL.
  */
@@ -151,7 +153,10 @@ struct proc_run {
 struct proc_run *proc_run_start(struct proc_daemon *daemon, int nranks, proc_body body, void *arg);
 /* Starts a replacement for a rank that has ended or been killed. */
 void proc_run_again(struct proc_run *run, int rank, proc_body body, void *arg);
-/* Waits for all ranks: each must return from its function (or die of the signal it was sent by proc_run_kill). Fails the test otherwise. */
+/*
+ * Waits for all ranks, PROC_PATIENCE_MS longer than the time that should do. Each must return from its function, or die of the signal it
+ * was sent by proc_run_kill. Fails the test otherwise.
+ */
 void proc_run_wait(struct proc_run *run, unsigned timeout_ms);
 /* Waits until this rank has reached the step. */
 void proc_run_await(struct proc_run *run, int rank, uint32_t step);

@@ -126,6 +126,39 @@ bool proc_census_take(pid_t pid, struct proc_census *census)
     return true;
 }
 
+static bool stands_still(pid_t pid)
+{
+    char path[128], line[512];
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    DIR *directory = opendir(path);
+    bool still = directory != NULL;
+    for (struct dirent *entry = directory ? readdir(directory) : NULL; entry; entry = readdir(directory)) {
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", pid, entry->d_name);
+        FILE *file = fopen(path, "re");
+        if (!file)
+            continue; /* a thread that has ended */
+        const char *name_end = fgets(line, sizeof(line), file) ? strrchr(line, ')') : NULL;
+        still &= name_end && (name_end[2] == 'T' || name_end[2] == 'Z');
+        fclose(file);
+    }
+    if (directory)
+        closedir(directory);
+    return still;
+}
+
+void proc_stop(pid_t pid)
+{
+    uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    while (!stands_still(pid)) {
+        if (proc_now_ns() > end)
+            fail_msg("process %d does not stop", pid);
+        proc_nap();
+    }
+}
+
 unsigned proc_daemon_executors(const struct proc_daemon *daemon, pid_t *pids, unsigned max)
 {
     return count_children(daemon->pid, pids, max);
@@ -161,9 +194,9 @@ void proc_daemon_configure(struct proc_daemon *daemon, const struct proc_setting
     struct proc_settings settings = *given;
 #define DEFAULT(name, value) settings.name = settings.name ? settings.name : (value)
     DEFAULT(devices, 4);
-    DEFAULT(operation_ms, 10000);
-    DEFAULT(join_ms, 10000);
-    DEFAULT(plan_ms, 10000);
+    DEFAULT(operation_ms, 20000);
+    DEFAULT(join_ms, 30000);
+    DEFAULT(plan_ms, 30000);
     DEFAULT(drain_ms, 2000);
     DEFAULT(grace_s, 60);
     DEFAULT(ring_entries, 64);

@@ -303,10 +303,10 @@ bool proc_runs_end(void)
 
 void proc_run_wait(struct proc_run *run, unsigned timeout_ms)
 {
-    uint64_t end = proc_now_ns() + timeout_ms * 1000000ull;
+    uint64_t end = proc_now_ns() + (timeout_ms + PROC_PATIENCE_MS) * 1000000ull;
     while (reap(run)) {
         if (proc_now_ns() > end)
-            fail_msg("the ranks are not done after %u ms", timeout_ms);
+            fail_msg("the ranks are not done after %u ms", timeout_ms + PROC_PATIENCE_MS);
         proc_nap();
     }
     run_free(run);
@@ -346,5 +346,8 @@ void proc_run_kill(struct proc_run *run, int rank, int signal)
     if (signal == SIGKILL)
         run->expected_signal[rank] = SIGKILL;
     atomic_store(&run->shared->parent.values[0], proc_now_ns());
-    assert_int_equal(kill(run->pids[rank], signal), 0);
+    if (signal == SIGSTOP)
+        proc_stop(run->pids[rank]);
+    else
+        assert_int_equal(kill(run->pids[rank], signal), 0);
 }

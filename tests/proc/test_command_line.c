@@ -248,7 +248,7 @@ static void member_body(struct proc_me *me)
     struct trtcoll_group *group = NULL, *added = NULL;
     CHECK_OK(trtcoll_group_join(ctx, "old", me->rank, 0, &group));
     uint64_t deadline = case_group_info(group).deadline_ns;
-    CHECK_EQ(deadline, 10000 * 1000000ull);
+    CHECK_EQ(deadline, 20000 * 1000000ull);
     proc_reach(me, 1);
     proc_await_parent(me, 1); /* reloaded: a new group is there, the old one goes on */
     CHECK_OK(trtcoll_group_join(ctx, "new", me->rank, 0, &added));

@@ -112,7 +112,7 @@ static void test_looking(void **state)
     expect(CTL(daemon, "config"), 0, "operation_ms");
 
     /* The daemon hangs: looking works, asking gives up in time. */
-    assert_int_equal(kill(daemon->pid, SIGSTOP), 0);
+    proc_stop(daemon->pid);
     uint64_t begin = proc_now_ns();
     expect(CTL(daemon, "config", "--timeout", "0.3"), 3, NULL);
     assert_true(proc_now_ns() - begin < (300 + 4 * proc_allowance_ms()) * 1000000ull);

@@ -148,7 +148,7 @@ static void executor_stopped(uint32_t deadline_ms)
     proc_run_await_all(ranks, 1);
     pid_t executors[2];
     assert_int_equal(proc_daemon_executors(daemon, executors, 2), 2);
-    assert_int_equal(kill(executors[1], SIGSTOP), 0);
+    proc_stop(executors[1]);
     proc_run_reach(ranks, 1);
     proc_run_await_all(ranks, 2);
     kill(executors[1], SIGCONT); /* unless the daemon has replaced it already */
@@ -318,7 +318,7 @@ static void test_control_hangs(void **state)
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
     struct proc_run *ranks = proc_run_start(daemon, 2, hanging_body, NULL);
     proc_run_await_all(ranks, 1);
-    assert_int_equal(kill(daemon->pid, SIGSTOP), 0);
+    proc_stop(daemon->pid);
     proc_run_reach(ranks, 1);
     proc_run_await_all(ranks, 2);
     assert_int_equal(kill(daemon->pid, SIGCONT), 0);
