@@ -154,7 +154,7 @@ int tcc_daemon_memory_get(struct trtcoll_ctx *ctx, uint64_t bytes, struct tck_me
         code = tcc_fail(TRTCOLL_EPROTO, "trtcolld answered a wish for %llu bytes with %llu bytes and %u descriptors",
                         (unsigned long long)bytes, (unsigned long long)ready->bytes, reply.fd_count);
     } else {
-        code = tck_memory_import(TCK_DEVICE_HOST, reply.fds[0], ready->bytes, memory);
+        code = tck_memory_import(NULL, reply.fds[0], ready->bytes, memory);
         if (code)
             code = tcc_fail_code(code, "memory of trtcolld could not be mapped");
     }

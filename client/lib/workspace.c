@@ -23,7 +23,7 @@ static int map(struct tcc_member *member, struct tcc_workspace *workspace, struc
     int code;
 
     for (i = 0; i < member->ready.size; i++) {
-        code = tck_memory_import(TCK_DEVICE_HOST, reply->fds[i], workspace->bytes, &workspace->memory[i]);
+        code = tck_memory_import(NULL, reply->fds[i], workspace->bytes, &workspace->memory[i]);
         if (code)
             return tcc_fail(code, "rank %u's workspace of group %s could not be mapped: %s", i, member->name, trtcoll_error_text(code));
         reply->fds[i] = -1;
@@ -39,7 +39,6 @@ static int connect_ranks(struct tcc_member *member, struct tcc_workspace *worksp
 {
     void *bases[TCW_MAX_RANKS];
     struct tck_comm_params params = {
-        .kind = TCK_DEVICE_HOST,
         .rank = member->ready.rank,
         .nranks = member->ready.size,
         .workspaces = bases,

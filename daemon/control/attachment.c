@@ -45,7 +45,7 @@ static int make_ring(struct tcd_attachment *attachment, uint32_t sq_entries)
     map = mmap(NULL, attachment->ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, attachment->ring, 0);
     if (map == MAP_FAILED)
         return TCW_ENOMEM;
-    code = tcw_ring_format(map, attachment->ring_bytes, sq_entries, attachment->slots, client->id, client->daemon->generation);
+    code = tcw_ring_format(map, attachment->ring_bytes, sq_entries, attachment->slots, false, client->id, client->daemon->generation);
     munmap(map, attachment->ring_bytes);
     return code;
 }
@@ -108,7 +108,7 @@ int tcd_attachment_create(struct tcd_member *member, tcd_executor_done done, voi
     const struct tcf_options *options = &client->daemon->config->options;
     struct tcd_attachment *attachment = calloc(1, sizeof(*attachment));
     uint32_t slots = choose_slots(client), sq_entries = slots > MIN_SQ_ENTRIES ? slots : MIN_SQ_ENTRIES;
-    uint64_t bytes = tcw_ring_bytes(sq_entries, slots);
+    uint64_t bytes = tcw_ring_bytes(sq_entries, slots, false);
     int code, page = -1;
 
     if (!attachment)

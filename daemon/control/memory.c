@@ -241,6 +241,10 @@ void tcd_memory_register(struct tcd_client *client, uint32_t sequence, const str
     struct tcd_memory *memory;
     const char *why = "";
 
+    if (message->kind != TCW_MEM_MEMFD) {
+        tcd_client_refuse_text(client, sequence, TCW_ENOTSUP, "memory of kind %u: host devices take sealed memfds", message->kind);
+        return;
+    }
     if (tcw_memfd_check(*fd, message->bytes, &why)) {
         tcd_client_refuse_text(client, sequence, TCW_EINVAL, "memory of %llu bytes: %s", (unsigned long long)message->bytes, why);
         return;

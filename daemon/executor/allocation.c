@@ -34,7 +34,7 @@ static void *allocation_main(void *arg)
     struct allocation *allocation = arg;
     struct tcd_ex_letter *letter = allocation->letter;
     struct tck_memory memory = {.fd = -1};
-    int rc = allocation->bytes ? tck_memory_create(TCK_DEVICE_HOST, "trtcoll", allocation->bytes, &memory) : TCW_EINVAL;
+    int rc = allocation->bytes ? tck_memory_create(NULL, "trtcoll", allocation->bytes, &memory) : TCW_EINVAL;
     letter->message.opcode = rc < 0 ? TCD_EX_DONE : TCD_EX_ALLOCATED;
     letter->message.code = rc;
     if (rc == 0) {

@@ -55,7 +55,7 @@ static int workspace_map(struct tcd_ex_workspace *workspace, const int *fds, uns
 {
     for (unsigned i = 0; i < fd_count; ++i) {
         struct tck_memory *memory = &workspace->ranks[i];
-        int rc = tck_memory_import(TCK_DEVICE_HOST, fds[i], bytes, memory);
+        int rc = tck_memory_import(NULL, fds[i], bytes, memory);
         if (rc < 0)
             return rc;
         memory->fd = -1; /* the caller closes it; the mapping is enough */
@@ -82,7 +82,6 @@ int tcd_ex_attachment_workspace(struct tcd_ex_attachment *attachment, const stru
         for (uint32_t i = 0; i < attachment->nranks; ++i)
             bases[i] = workspace->ranks[i].base;
         struct tck_comm_params params = {
-            .kind = TCK_DEVICE_HOST,
             .rank = attachment->rank,
             .nranks = attachment->nranks,
             .workspaces = bases,

@@ -31,7 +31,7 @@ int tcd_ex_client_memory_add(struct tcd_ex_client *client, uint64_t handle, int 
     struct tcd_ex_memory *memory = calloc(1, sizeof *memory);
     if (!memory)
         return TCW_ENOMEM;
-    int rc = tck_memory_import(TCK_DEVICE_HOST, fd, bytes, &memory->mapping);
+    int rc = tck_memory_import(NULL, fd, bytes, &memory->mapping);
     if (rc < 0) {
         free(memory);
         return rc;

@@ -8,13 +8,15 @@
 #ifndef TCD_EXECUTOR_WIRE_H
 #define TCD_EXECUTOR_WIRE_H
 
+#include <tck/device.h>
+#include <tcw/message.h>
 #include <tcw/plan.h>
 #include <tcw/types.h>
 
 typedef enum tcd_ex_opcode {
     /* control -> executor */
     TCD_EX_ALLOC = 1,        /* make memory of the device; answer ALLOCATED with the fd */
-    TCD_EX_ATTACH = 2,       /* fds: executor's member page, ring memfd, submission eventfd, completion eventfd */
+    TCD_EX_ATTACH = 2,       /* fds: executor's member page, ring memfd, submission eventfd, completion eventfd; CUDA: and the gate */
     TCD_EX_WORKSPACE = 3,    /* fds: nranks workspaces of one generation for an attachment */
     TCD_EX_PLAN = 4,         /* make a plan known; answer DONE */
     TCD_EX_PLAN_DROP = 5,    /* forget it: requests posted before still run, later ones that name it complete with ENOENT */
@@ -26,6 +28,10 @@ typedef enum tcd_ex_opcode {
     TCD_EX_QUIT = 11,        /* leave in an orderly way */
     TCD_EX_PING = 12,        /* answer DONE: the heartbeat; value = attachments, client memories and allocations under way */
     TCD_EX_RECLAIM = 13,     /* fd: memory that nobody uses any more: give its pages back; answer DONE. deadline_ns: wait so long before */
+    TCD_EX_UNIQUE_ID = 14,   /* CUDA: make a unique id of the collective library; answer DONE with `blob` */
+    TCD_EX_COMM = 15,        /* CUDA: begin communicator `communicator` as rank of nranks with the unique id in `blob`; fd 0: its order log;
+                                answer DONE when it is usable or has failed */
+    TCD_EX_COMM_DROP = 16,   /* CUDA: abort and forget it; answer DONE. No attachment uses it any more */
     /* executor -> control */
     TCD_EX_READY = 32,     /* after start: value = pid */
     TCD_EX_ALLOCATED = 33, /* fd: the memory */
@@ -33,6 +39,15 @@ typedef enum tcd_ex_opcode {
     TCD_EX_FAULT = 35,     /* an attachment failed while running: code, rank, step, text */
     TCD_EX_VIOLATION = 36, /* the client behind an attachment broke the ring protocol: text; control closes that client */
 } tcd_ex_opcode;
+
+enum { TCD_EX_BLOB_BYTES = 128 };
+
+/* What an executor finds out about its GPU and tells with READY. Host devices: all zero. */
+struct tcd_ex_facts {
+    struct tck_device_facts device;
+    uint32_t library;     /* version of NCCL as it counts, 22803; 0: none */
+    char library_why[96]; /* why there is none */
+};
 
 struct tcd_ex_message {
     uint32_t opcode;
@@ -49,8 +64,14 @@ struct tcd_ex_message {
     uint64_t workspace_bytes;
     uint64_t deadline_ns;
     uint64_t step;
+    uint64_t communicator; /* COMM*, ATTACH on CUDA devices: the control process' id, never reused; 0 none */
     struct tcw_decision decision;
     struct tcw_plan_desc desc;
+    union {
+        unsigned char blob[TCD_EX_BLOB_BYTES]; /* UNIQUE_ID, COMM */
+        struct tcd_ex_facts facts;             /* READY */
+        struct tcw_mem_register memory;        /* MEM on CUDA devices: how it comes; fds as it says */
+    };
     char text[TCW_TEXT_BYTES];
 };
 

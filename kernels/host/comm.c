@@ -40,8 +40,6 @@ static void prefault(const struct tck_comm *comm)
 
 int tck_comm_create(const struct tck_comm_params *params, struct tck_comm **out)
 {
-    if (params->kind != TCK_DEVICE_HOST)
-        return TCW_ENOTSUP;
     if (!params->nranks || params->nranks > TCK_HOST_MAX_RANKS || params->rank >= params->nranks ||
         params->workspace_bytes < TCK_HEADER_BYTES + TCK_BUFFERS * 16384)
         return TCW_EINVAL;

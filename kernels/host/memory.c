@@ -1,4 +1,4 @@
-#include <tck/memory.h>
+#include "host/memory.h"
 
 #include <tcw/channel.h>
 #include <tcw/types.h>
@@ -24,14 +24,12 @@ static int map(int fd, uint64_t bytes, struct tck_memory *memory)
     void *base = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED)
         return errno == ENOMEM ? TCW_ENOMEM : TCW_EIO;
-    *memory = (struct tck_memory){.base = base, .bytes = bytes, .fd = fd, .kind = TCK_DEVICE_HOST};
+    *memory = (struct tck_memory){.base = base, .bytes = bytes, .fd = fd};
     return 0;
 }
 
-int tck_memory_create(tck_device_kind kind, const char *name, uint64_t bytes, struct tck_memory *memory)
+int tck_host_memory_create(const char *name, uint64_t bytes, struct tck_memory *memory)
 {
-    if (kind != TCK_DEVICE_HOST)
-        return TCW_ENOTSUP;
     if (!size_is_sane(bytes))
         return TCW_EINVAL;
     bytes = whole_pages(bytes);
@@ -44,11 +42,9 @@ int tck_memory_create(tck_device_kind kind, const char *name, uint64_t bytes, st
     return code;
 }
 
-int tck_memory_import(tck_device_kind kind, int fd, uint64_t bytes, struct tck_memory *memory)
+int tck_host_memory_import(int fd, uint64_t bytes, struct tck_memory *memory)
 {
     const char *why;
-    if (kind != TCK_DEVICE_HOST)
-        return TCW_ENOTSUP;
     if (!size_is_sane(bytes))
         return TCW_EINVAL;
     /* A file may end inside its last page: that page is there as a whole. */
@@ -56,11 +52,7 @@ int tck_memory_import(tck_device_kind kind, int fd, uint64_t bytes, struct tck_m
     return code ? code : map(fd, whole_pages(bytes), memory);
 }
 
-void tck_memory_release(struct tck_memory *memory)
+void tck_host_memory_unmap(struct tck_memory *memory)
 {
-    if (memory->base)
-        munmap(memory->base, (size_t)memory->bytes);
-    if (memory->fd >= 0)
-        close(memory->fd);
-    *memory = (struct tck_memory){.fd = -1, .kind = memory->kind};
+    munmap(memory->base, (size_t)memory->bytes);
 }

@@ -1,3 +1,5 @@
+#include "host/plan.h"
+
 #include "host/layout.h"
 
 #include <tck/comm.h>
@@ -81,12 +83,9 @@ static int check_all_reduce(const struct tcw_plan_desc *desc, struct tcw_complai
     return 0;
 }
 
-int tck_plan_workspace(tck_device_kind kind, const struct tcw_plan_desc *desc, uint32_t nranks, uint64_t *bytes,
-                       struct tcw_complaint *complaint)
+int tck_host_plan_workspace(const struct tcw_plan_desc *desc, uint32_t nranks, uint64_t *bytes, struct tcw_complaint *complaint)
 {
     uint64_t data = 0; /* least data bytes of a buffer */
-    if (kind != TCK_DEVICE_HOST)
-        return refuse(complaint, "device", kind, "this build has host devices only");
     if (!nranks || nranks > TCK_HOST_MAX_RANKS)
         return refuse(complaint, "nranks", nranks, "groups of host devices have 1 to %d ranks", TCK_HOST_MAX_RANKS);
     switch (desc->op) {

@@ -20,9 +20,10 @@ static unsigned fds_most(unsigned opcode)
 {
     switch (opcode) {
     case TCW_MSG_GROUP_READY:
-    case TCW_MSG_MEM_REGISTER:
     case TCW_MSG_MEM_READY:
         return 1;
+    case TCW_MSG_MEM_REGISTER:
+        return TCW_MEM_MAX_FDS;
     case TCW_MSG_PLAN_READY:
         return TCW_MAX_RANKS + 3;
     default:
@@ -42,6 +43,13 @@ static bool desc_in_range(const struct tcw_plan_desc *desc)
 {
     return desc->dtype < TCW_DTYPE_COUNT && desc->strategy < TCW_STRATEGY_COUNT && desc->fusion < TCW_FUSION_COUNT &&
            desc->redop < TCW_REDOP_COUNT && desc->lane < TCW_LANE_COUNT && desc->tensor_count <= TCW_MAX_TENSORS;
+}
+
+static const char *register_fault(const struct tcw_mem_register *payload)
+{
+    if (payload->flags & ~(unsigned)TCW_MEM_FLAGS_KNOWN)
+        return "unknown memory flags";
+    return payload->kind < TCW_MEM_KIND_COUNT ? NULL : "unknown kind of memory";
 }
 
 static const char *payload_fault(unsigned opcode, const union tcw_payload *payload)
@@ -82,14 +90,14 @@ static const char *payload_fault(unsigned opcode, const union tcw_payload *paylo
         return desc_in_range(&payload->PLAN_CREATE.desc) ? NULL : "a plan descriptor with an enumeration out of range";
     case TCW_MSG_PLAN_READY:
         return TEXT_ENDS(payload->PLAN_READY.reason) && payload->PLAN_READY.decision.step_count >= 1 &&
-                       payload->PLAN_READY.decision.step_count <= 4 && payload->PLAN_READY.workspace_fds <= TCW_MAX_RANKS
+                       payload->PLAN_READY.decision.step_count <= TCW_MAX_DECISION_STEPS &&
+                       payload->PLAN_READY.workspace_fds <= TCW_MAX_RANKS
                    ? NULL
                    : "malformed plan answer";
     case TCW_MSG_MEM_ALLOC:
         return payload->MEM_ALLOC.flags & ~(unsigned)TCW_MEM_FLAGS_KNOWN || payload->MEM_ALLOC.reserved ? "unknown memory flags" : NULL;
     case TCW_MSG_MEM_REGISTER:
-        return payload->MEM_REGISTER.flags & ~(unsigned)TCW_MEM_FLAGS_KNOWN || payload->MEM_REGISTER.reserved ? "unknown memory flags"
-                                                                                                              : NULL;
+        return register_fault(&payload->MEM_REGISTER);
     case TCW_MSG_ADMIN:
         if (!TEXT_ENDS(payload->ADMIN.group))
             return "the group's name is not terminated";

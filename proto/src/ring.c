@@ -18,17 +18,24 @@ static uint64_t cq_offset(uint32_t sq_entries)
     return sq_offset() + (uint64_t)sq_entries * sizeof(union tcw_sq_entry);
 }
 
-uint64_t tcw_ring_bytes(uint32_t sq_entries, uint32_t cq_entries)
+static uint64_t whole_pages(uint64_t bytes)
 {
-    uint64_t bytes;
-
-    if (!entries_allowed(sq_entries) || !entries_allowed(cq_entries))
-        return 0;
-    bytes = cq_offset(sq_entries) + (uint64_t)cq_entries * sizeof(struct tcw_cqe);
     return (bytes + TCW_RING_HEADER_BYTES - 1) / TCW_RING_HEADER_BYTES * TCW_RING_HEADER_BYTES;
 }
+/* Where the words begin, or the ring ends that has none. */
+static uint64_t words_offset(uint32_t sq_entries, uint32_t cq_entries)
+{
+    return whole_pages(cq_offset(sq_entries) + (uint64_t)cq_entries * sizeof(struct tcw_cqe));
+}
 
-static void header_fill(struct tcw_ring_header *header, uint32_t sq_entries, uint32_t cq_entries)
+uint64_t tcw_ring_bytes(uint32_t sq_entries, uint32_t cq_entries, bool words)
+{
+    if (!entries_allowed(sq_entries) || !entries_allowed(cq_entries))
+        return 0;
+    return words_offset(sq_entries, cq_entries) + (words ? whole_pages((uint64_t)cq_entries * sizeof(struct tcw_words)) : 0);
+}
+
+static void header_fill(struct tcw_ring_header *header, uint32_t sq_entries, uint32_t cq_entries, bool words)
 {
     memset(header, 0, sizeof(*header));
     header->magic = TCW_RING_MAGIC;
@@ -41,16 +48,19 @@ static void header_fill(struct tcw_ring_header *header, uint32_t sq_entries, uin
     header->indices_offset = TCW_RING_HEADER_BYTES;
     header->sq_offset = sq_offset();
     header->cq_offset = cq_offset(sq_entries);
-    header->total_bytes = tcw_ring_bytes(sq_entries, cq_entries);
+    header->words_offset = words ? words_offset(sq_entries, cq_entries) : 0;
+    header->total_bytes = tcw_ring_bytes(sq_entries, cq_entries, words);
 }
 
-int tcw_ring_format(void *base, uint64_t bytes, uint32_t sq_entries, uint32_t cq_entries, uint64_t client_id, uint64_t generation)
+int tcw_ring_format(void *base, uint64_t bytes, uint32_t sq_entries, uint32_t cq_entries, bool words, uint64_t client_id,
+                    uint64_t generation)
 {
     struct tcw_ring_header header;
+    uint64_t needed = tcw_ring_bytes(sq_entries, cq_entries, words);
 
-    if (!tcw_ring_bytes(sq_entries, cq_entries) || bytes < tcw_ring_bytes(sq_entries, cq_entries))
+    if (!needed || bytes < needed)
         return TCW_EINVAL;
-    header_fill(&header, sq_entries, cq_entries);
+    header_fill(&header, sq_entries, cq_entries, words);
     header.client_id = client_id;
     header.generation = generation;
     memcpy(base, &header, sizeof(header));
@@ -67,7 +77,7 @@ int tcw_ring_open(struct tcw_ring *ring, void *base, uint64_t bytes, int sq_even
     if (header.magic != TCW_RING_MAGIC || !entries_allowed(header.sq_entries) || !entries_allowed(header.cq_entries))
         return TCW_EPROTO;
     /* This ABI has exactly one layout for given entry counts, so anything else in the header is not ours. */
-    header_fill(&expected, header.sq_entries, header.cq_entries);
+    header_fill(&expected, header.sq_entries, header.cq_entries, header.words_offset != 0);
     expected.client_id = header.client_id;
     expected.generation = header.generation;
     if (memcmp(&header, &expected, sizeof(header)) || bytes < header.total_bytes)
@@ -79,6 +89,7 @@ int tcw_ring_open(struct tcw_ring *ring, void *base, uint64_t bytes, int sq_even
     ring->indices = (struct tcw_ring_indices *)(ring->base + header.indices_offset);
     ring->sq = (union tcw_sq_entry *)(ring->base + header.sq_offset);
     ring->cq = (struct tcw_cqe *)(ring->base + header.cq_offset);
+    ring->words = header.words_offset ? (struct tcw_words *)(ring->base + header.words_offset) : NULL;
     ring->sq_entries = header.sq_entries;
     ring->cq_entries = header.cq_entries;
     ring->sq_event = sq_event;
@@ -150,8 +161,8 @@ int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char
         return violation(why, "a continuation entry without a head");
     if (request->head.flags & ~(unsigned)TCW_SQE_FLAGS_KNOWN)
         return violation(why, "unknown submission flags");
-    if (request->head.reserved)
-        return violation(why, "a reserved submission field is not zero");
+    if (ring->words ? request->head.pair >= ring->cq_entries : request->head.pair != 0)
+        return violation(why, "a submission names words that the ring does not have");
     if (request->head.ref_count > TCW_MAX_REFS)
         return violation(why, "more buffer references than one request may have");
     entries = tcw_sqe_entries(request->head.ref_count);

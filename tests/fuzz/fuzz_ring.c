@@ -34,13 +34,13 @@ static void open_anything(const uint8_t *data, size_t size)
     memset(memory, 0, 8192);
     memcpy(memory, data, size < 8192 ? size : 8192);
     if (tcw_ring_open(&ring, memory, 8192, -1, -1) == 0)
-        require(tcw_ring_bytes(ring.sq_entries, ring.cq_entries) <= 8192);
+        require(tcw_ring_bytes(ring.sq_entries, ring.cq_entries, false) <= 8192);
     free(memory);
 }
 
 static void check_request(const struct tcw_ring *ring, const struct tcw_request *request)
 {
-    require(request->head.op != TCW_SQE_CONTINUATION && !request->head.flags && !request->head.reserved);
+    require(request->head.op != TCW_SQE_CONTINUATION && !request->head.flags && !request->head.pair);
     require(request->head.ref_count <= TCW_MAX_REFS && tcw_sqe_entries(request->head.ref_count) <= ring->sq_entries);
 }
 
@@ -48,13 +48,13 @@ static void check_request(const struct tcw_ring *ring, const struct tcw_request 
 static void serve(const uint8_t *data, size_t size)
 {
     static struct tcw_request request;
-    uint64_t bytes = tcw_ring_bytes(16, 8);
+    uint64_t bytes = tcw_ring_bytes(16, 8, false);
     uint8_t *memory = aligned_alloc(4096, bytes);
     struct tcw_ring ring;
     bool dead = false;
     require(memory != NULL);
     memset(memory, 0, bytes);
-    require(tcw_ring_format(memory, bytes, 16, 8, 1, 2) == 0 && tcw_ring_open(&ring, memory, bytes, -1, -1) == 0);
+    require(tcw_ring_format(memory, bytes, 16, 8, false, 1, 2) == 0 && tcw_ring_open(&ring, memory, bytes, -1, -1) == 0);
     ring.sq_local = number(&data, &size);
     ring.cq_local = number(&data, &size);
     while (size > 0 && !dead) {

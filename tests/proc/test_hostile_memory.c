@@ -208,7 +208,7 @@ static void violations_body(struct proc_me *me)
             head.flags = 0x4000;
             break;
         case 4:
-            head.reserved = 7;
+            head.pair = 7;
             break;
         case 5:
             head.ref_count = 9;

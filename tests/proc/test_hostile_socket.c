@@ -291,7 +291,7 @@ static void random_body(struct proc_me *me)
             wire.payload.MEM_ALLOC.bytes %= 100000;
             break;
         case TCW_MSG_MEM_REGISTER:
-            wire.payload.MEM_REGISTER.flags = wire.payload.MEM_REGISTER.reserved = 0;
+            wire.payload.MEM_REGISTER.flags = wire.payload.MEM_REGISTER.kind = 0;
             break;
         default:
             break;

@@ -258,7 +258,7 @@ static void fake_ready(struct fake *fake, const struct tcw_packet *request)
 
 static void fake_ring(struct fake *fake, struct tcw_plan_ready *ready, int *fds)
 {
-    uint64_t bytes = tcw_ring_bytes(FAKE_RING, FAKE_RING);
+    uint64_t bytes = tcw_ring_bytes(FAKE_RING, FAKE_RING, false);
     int *ring_fds = fds + ready->workspace_fds;
 
     ready->ring_bytes = bytes;
@@ -279,7 +279,7 @@ static void fake_ring(struct fake *fake, struct tcw_plan_ready *ready, int *fds)
         return;
     fake->ring_bytes = bytes;
     fake->ring_base = fake_map(ring_fds[0], bytes);
-    assert_int_equal(tcw_ring_format(fake->ring_base, bytes, FAKE_RING, FAKE_RING, FAKE_CLIENT, FAKE_GENERATION), 0);
+    assert_int_equal(tcw_ring_format(fake->ring_base, bytes, FAKE_RING, FAKE_RING, false, FAKE_CLIENT, FAKE_GENERATION), 0);
     assert_int_equal(tcw_ring_open(&fake->ring, fake->ring_base, bytes, fake->sq_event, fake->cq_event), 0);
     if (fake_lies(fake, TCW_MSG_PLAN_CREATE, FAKE_BAD_CONTENT))
         ((struct tcw_ring_header *)fake->ring_base)->abi++;

@@ -188,7 +188,7 @@ static inline void world_add_workspace(struct world *world, uint64_t generation,
 static inline void world_attach(struct world *world, unsigned rank)
 {
     struct world_rank *member = &world->ranks[rank];
-    uint64_t ring_bytes = tcw_ring_bytes(RING_ENTRIES, RING_ENTRIES), page_bytes = tcw_member_page_bytes();
+    uint64_t ring_bytes = tcw_ring_bytes(RING_ENTRIES, RING_ENTRIES, false), page_bytes = tcw_member_page_bytes();
     member->page_fd = tcw_memfd_create("page", page_bytes, 1);
     member->ring_fd = tcw_memfd_create("ring", ring_bytes, 1);
     member->sq_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -197,7 +197,7 @@ static inline void world_attach(struct world *world, unsigned rank)
     member->ring_base = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, member->ring_fd, 0);
     assert_true(member->page != MAP_FAILED && member->ring_base != MAP_FAILED);
     tcw_member_page_format(member->page, 77, 1, rank, world->nranks, world->deadline_ns);
-    assert_int_equal(tcw_ring_format(member->ring_base, ring_bytes, RING_ENTRIES, RING_ENTRIES, member->client, 1), 0);
+    assert_int_equal(tcw_ring_format(member->ring_base, ring_bytes, RING_ENTRIES, RING_ENTRIES, false, member->client, 1), 0);
     assert_int_equal(tcw_ring_open(&member->ring, member->ring_base, ring_bytes, member->sq_event, member->cq_event), 0);
     member->sequence = 0;
 

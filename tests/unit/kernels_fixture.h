@@ -79,13 +79,12 @@ static inline struct group *group_open(uint32_t n, uint64_t bytes, int (*poll)(v
     pthread_barrier_init(&group->start, NULL, n + 1);
     pthread_barrier_init(&group->end, NULL, n + 1);
     for (uint32_t i = 0; i < n; i++) {
-        assert_int_equal(tck_memory_create(TCK_DEVICE_HOST, "test-workspace", bytes, &group->ranks[i].memory), 0);
+        assert_int_equal(tck_memory_create(NULL, "test-workspace", bytes, &group->ranks[i].memory), 0);
         workspaces[i] = group->ranks[i].memory.base;
     }
     for (uint32_t i = 0; i < n; i++) {
         struct group_rank *rank = &group->ranks[i];
         struct tck_comm_params params = {
-            .kind = TCK_DEVICE_HOST,
             .rank = i,
             .nranks = n,
             .workspaces = workspaces,

@@ -16,12 +16,12 @@ struct ring_fixture {
 /* 0 on success. */
 static inline int ring_fixture_make(struct ring_fixture *fixture, uint32_t sq, uint32_t cq, int sq_event, int cq_event)
 {
-    fixture->bytes = tcw_ring_bytes(sq, cq);
+    fixture->bytes = tcw_ring_bytes(sq, cq, false);
     fixture->memory = fixture->bytes ? aligned_alloc(4096, fixture->bytes) : NULL;
     if (!fixture->memory)
         return -1;
     memset(fixture->memory, 0, fixture->bytes);
-    if (tcw_ring_format(fixture->memory, fixture->bytes, sq, cq, 7, 9) != 0)
+    if (tcw_ring_format(fixture->memory, fixture->bytes, sq, cq, false, 7, 9) != 0)
         return -1;
     if (tcw_ring_open(&fixture->client, fixture->memory, fixture->bytes, sq_event, cq_event) != 0)
         return -1;

@@ -126,7 +126,9 @@ static void test_descriptor_counts(void **state)
     (void)state;
     for (unsigned opcode = 1; opcode < TCW_MESSAGE_COUNT; opcode++) {
         unsigned most = 0;
-        if (opcode == TCW_MSG_GROUP_READY || opcode == TCW_MSG_MEM_REGISTER || opcode == TCW_MSG_MEM_READY)
+        if (opcode == TCW_MSG_MEM_REGISTER)
+            most = TCW_MEM_MAX_FDS;
+        else if (opcode == TCW_MSG_GROUP_READY || opcode == TCW_MSG_MEM_READY)
             most = 1;
         if (opcode == TCW_MSG_PLAN_READY)
             most = TCW_MAX_RANKS + 3;
@@ -211,12 +213,12 @@ static void test_field_lies(void **state)
     REFUSE(PLAN_CREATE, desc.tensor_count = TCW_MAX_TENSORS + 1);
     REFUSE(PLAN_CREATE, desc.tensor_count = 0xffffffffu);
     REFUSE(PLAN_READY, decision.step_count = 0);
-    REFUSE(PLAN_READY, decision.step_count = 5);
+    REFUSE(PLAN_READY, decision.step_count = TCW_MAX_DECISION_STEPS + 1);
     REFUSE(PLAN_READY, workspace_fds = TCW_MAX_RANKS + 1);
     REFUSE(MEM_ALLOC, flags = 1);
     REFUSE(MEM_ALLOC, reserved = 1);
     REFUSE(MEM_REGISTER, flags = 1);
-    REFUSE(MEM_REGISTER, reserved = 1);
+    REFUSE(MEM_REGISTER, kind = TCW_MEM_KIND_COUNT);
     REFUSE(ADMIN, desc.dtype = TCW_DTYPE_COUNT);
     REFUSE(ADMIN, desc.tensor_count = TCW_MAX_TENSORS + 1);
     REFUSE(ADMIN_TEXT, bytes = 8193);

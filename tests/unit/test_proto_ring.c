@@ -66,25 +66,25 @@ static void test_bytes(void **state)
 {
     (void)state;
     /* One header page, six index words of 128 bytes, 8 x 128, 8 x 32: 4096 + 768 + 1024 + 256, in whole pages. */
-    assert_int_equal(tcw_ring_bytes(8, 8), 8192);
+    assert_int_equal(tcw_ring_bytes(8, 8, false), 8192);
     /* 4096 + 768 + 256 x 128 + 256 x 32 = 45824 */
-    assert_int_equal(tcw_ring_bytes(256, 256), 49152);
+    assert_int_equal(tcw_ring_bytes(256, 256, false), 49152);
     static const uint32_t refused[] = {0, 1, 4, 7, 9, 24, 8191, 8192, 0x80000000u, 0xffffffffu};
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
-        assert_int_equal(tcw_ring_bytes(refused[i], 8), 0);
-        assert_int_equal(tcw_ring_bytes(8, refused[i]), 0);
+        assert_int_equal(tcw_ring_bytes(refused[i], 8, false), 0);
+        assert_int_equal(tcw_ring_bytes(8, refused[i], false), 0);
     }
 }
 
 static void test_format_needs_room(void **state)
 {
     (void)state;
-    uint64_t bytes = tcw_ring_bytes(8, 16);
+    uint64_t bytes = tcw_ring_bytes(8, 16, false);
     void *memory = calloc(1, bytes);
     assert_non_null(memory);
-    assert_int_equal(tcw_ring_format(memory, bytes - 1, 8, 16, 1, 2), TCW_EINVAL);
-    assert_int_equal(tcw_ring_format(memory, bytes, 8, 12, 1, 2), TCW_EINVAL);
-    assert_int_equal(tcw_ring_format(memory, bytes, 8, 16, 1, 2), 0);
+    assert_int_equal(tcw_ring_format(memory, bytes - 1, 8, 16, false, 1, 2), TCW_EINVAL);
+    assert_int_equal(tcw_ring_format(memory, bytes, 8, 12, false, 1, 2), TCW_EINVAL);
+    assert_int_equal(tcw_ring_format(memory, bytes, 8, 16, false, 1, 2), 0);
     free(memory);
 }
 
@@ -284,7 +284,7 @@ static void test_hostile_entries(void **state)
         {"a head that says continuation", offsetof(struct tcw_sqe, op), TCW_SQE_CONTINUATION, 0},
         {"a flag", offsetof(struct tcw_sqe, flags), 1, 0},
         {"the highest flag", offsetof(struct tcw_sqe, flags), 0x8000, 0},
-        {"reserved", offsetof(struct tcw_sqe, reserved), 1, 0},
+        {"words where there are none", offsetof(struct tcw_sqe, pair), 1, 0},
         {"too many references", offsetof(struct tcw_sqe, ref_count), TCW_MAX_REFS + 1, 0},
         {"most references", offsetof(struct tcw_sqe, ref_count), 0xffff, 0},
         {"more references than were published", offsetof(struct tcw_sqe, ref_count), 15, 0},

@@ -1,5 +1,5 @@
 /*
- * A communicator of the device layer: one rank's view of a group's workspaces, and the operations that run over them. The same code runs
+ * A communicator of host devices: one rank's view of a group's workspaces, and the operations that run over them. The same code runs
  * in a client (direct lane) and in an executor (served lane).
  *
  * Owner: the process that created it; one thread at a time may run operations on it. Blocking: tck_comm_run returns when this rank's part
@@ -20,7 +20,6 @@ enum { TCK_HOST_MAX_RANKS = 16 };
 struct tck_comm;
 
 struct tck_comm_params {
-    tck_device_kind kind;
     uint32_t rank;
     uint32_t nranks;
     /* One workspace per rank, `workspace_bytes` each, mapped by the caller and outliving the communicator. */
@@ -56,6 +55,7 @@ struct tck_run {
     const struct tcw_plan_desc *desc; /* checked */
     uint32_t plan_id;
     uint32_t strategy; /* resolved: never AUTO */
+    uint32_t blocks;   /* CUDA: grid size as decided for this message size, 0: the kernel's own rule */
     uint64_t tokens;
     const void *const *in;
     void *const *out;

@@ -72,6 +72,28 @@ struct tcw_record {
     uint64_t step; /* run number in the group */
 };
 
+/*
+ * What kernels of the direct lane tell the host, by posted writes of their last block; it sees replays of captured graphs too, and is still
+ * there when the client is gone. Times are of the GPU's global timer (ns): differences count, not their zero.
+ */
+struct tcw_device_record {
+    _Atomic uint64_t step; /* 0: never used; written last */
+    uint64_t start_ns;
+    uint64_t end_ns;
+    uint32_t plan_id;
+    uint32_t tokens;
+};
+
+enum { TCW_DEVICE_RECORDS = 256 };
+
+struct tcw_device_progress {
+    _Atomic uint64_t steps;      /* finished by this rank */
+    _Atomic uint64_t fault;      /* 0, or tcw_abort_pack(code, rank) of the first failure: later kernels end at once */
+    _Atomic uint64_t fault_step; /* written before it: the step that failed */
+    _Atomic uint64_t their_step; /* written before it: the blamed rank's step as last seen */
+    _Alignas(TCW_TWO_LINES) struct tcw_device_record records[TCW_DEVICE_RECORDS]; /* of step s: s % TCW_DEVICE_RECORDS */
+};
+
 struct tcw_member_page {
     /* constants, written before the fd is sent */
     uint32_t magic;
@@ -106,6 +128,9 @@ struct tcw_member_page {
     /* runner: flight recorder */
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t record_head; /* records ever begun */
     _Alignas(TCW_TWO_LINES) struct tcw_record records[TCW_RECORDS];
+
+    /* kernels of this rank, direct lane on CUDA devices */
+    _Alignas(TCW_TWO_LINES) struct tcw_device_progress device;
 };
 
 /* Size of the memfd: the page rounded up to whole memory pages. */

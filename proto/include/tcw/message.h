@@ -91,7 +91,10 @@ struct tcw_group_ready {
     int32_t device;
     uint32_t spin_us;
     uint64_t deadline_ns;
-    uint64_t page_bytes; /* of the member page: fd 0 */
+    uint64_t page_bytes;  /* of the member page: fd 0 */
+    uint32_t device_kind; /* tcw_device_kind, of all ranks */
+    uint32_t reserved;
+    uint8_t device_uuid[16]; /* CUDA: this rank's GPU */
     struct {
         int32_t pid;
         uint32_t uid;
@@ -158,6 +161,16 @@ struct tcw_plan_release {
 
 enum { TCW_MEM_FLAGS_KNOWN = 0 };
 
+/* How memory is handed over. */
+typedef enum tcw_mem_kind {
+    TCW_MEM_MEMFD = 0, /* host devices: fd 0, a memfd of at least this size, sealed against shrinking */
+    TCW_MEM_VMM = 1,   /* CUDA: one descriptor per VMM allocation, in address order; `offset` of the range in the first one */
+    TCW_MEM_IPC = 2,   /* CUDA: `ipc` is a legacy handle of the allocation, `offset` of the range in it; no fd */
+    TCW_MEM_KIND_COUNT
+} tcw_mem_kind;
+
+enum { TCW_IPC_HANDLE_BYTES = 64, TCW_MEM_MAX_FDS = 64 };
+
 struct tcw_mem_alloc {
     uint64_t bytes;
     uint32_t flags;
@@ -165,9 +178,12 @@ struct tcw_mem_alloc {
 };
 
 struct tcw_mem_register {
-    uint64_t bytes; /* fd 0: a memfd of at least this size, sealed against shrinking */
+    uint64_t bytes; /* of the range */
     uint32_t flags;
-    uint32_t reserved;
+    uint32_t kind;                         /* tcw_mem_kind */
+    uint64_t offset;                       /* VMM, IPC */
+    uint64_t piece_bytes[TCW_MEM_MAX_FDS]; /* VMM: size of each descriptor's allocation as mapped */
+    uint8_t ipc[TCW_IPC_HANDLE_BYTES];
 };
 
 struct tcw_mem_ready {

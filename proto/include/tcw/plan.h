@@ -91,15 +91,19 @@ int tcw_plan_tokens_check(const struct tcw_plan_desc *desc, uint64_t tokens, str
 struct tcw_decision_step {
     uint64_t max_bytes; /* this step serves message bytes up to here; the last one says UINT64_MAX */
     uint32_t strategy;
-    uint32_t reserved;
+    uint32_t blocks; /* CUDA kernels: grid size, 0: the kernel's own rule; else 0 */
 };
+
+enum { TCW_MAX_DECISION_STEPS = 16 };
 
 struct tcw_decision {
     uint32_t lane;
-    uint32_t step_count; /* 1..4 */
-    struct tcw_decision_step steps[4];
+    uint32_t step_count; /* 1..TCW_MAX_DECISION_STEPS */
+    struct tcw_decision_step steps[TCW_MAX_DECISION_STEPS];
 };
 
+/* The step that serves messages of this size. */
+const struct tcw_decision_step *tcw_decision_step(const struct tcw_decision *decision, uint64_t message_bytes);
 uint32_t tcw_decision_strategy(const struct tcw_decision *decision, uint64_t message_bytes);
 
 #ifdef __cplusplus

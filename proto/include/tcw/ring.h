@@ -39,7 +39,20 @@ struct tcw_ring_header {
     uint64_t client_id;
     uint64_t generation; /* of the daemon */
     uint64_t features;
-    uint64_t reserved[5];
+    uint64_t words_offset; /* struct tcw_words[cq_entries], whole pages, the end of the memfd; 0: none (host devices) */
+    uint64_t reserved[4];
+};
+
+/*
+ * CUDA devices: how the stream of a client and the stream of its executor wait for each other, one pair per request in flight, registered
+ * with CUDA by both. A request with running number s (64 bits, from 1; sqe.sequence has its low half) on pair p: the client's stream raises
+ * words[p].ready to s when the inputs are there, the executor's stream raises words[p].done to s when the outputs are. Numbers only grow;
+ * waits are for "at least". Whoever gives up a request raises the words by a plain store, which needs no CUDA: no stream ever waits for a
+ * process that is gone.
+ */
+struct tcw_words {
+    _Alignas(TCW_TWO_LINES) _Atomic uint64_t ready; /* client's stream; executor and control process when they give up */
+    _Alignas(TCW_TWO_LINES) _Atomic uint64_t done;  /* executor's stream; client and control process when they give up */
 };
 
 /* Each word alone in two lines. The comment names its only writer. */
@@ -71,7 +84,7 @@ struct tcw_sqe {
     uint64_t user_data; /* returned as it is */
     uint32_t tokens;    /* see tcw_plan_slot_bytes */
     uint16_t ref_count; /* all references of the request */
-    uint16_t reserved;  /* 0 */
+    uint16_t pair;      /* CUDA devices: index of its words, below cq_entries; else 0 */
     struct tcw_ref refs[TCW_SQE_HEAD_REFS];
 };
 
@@ -97,6 +110,7 @@ struct tcw_cqe {
 };
 
 _Static_assert(sizeof(struct tcw_ring_header) == 128, "ABI");
+_Static_assert(sizeof(struct tcw_words) == 2 * TCW_TWO_LINES, "ABI");
 _Static_assert(sizeof(struct tcw_ring_indices) == 6 * TCW_TWO_LINES, "ABI");
 _Static_assert(sizeof(struct tcw_ref) == 24, "ABI");
 _Static_assert(sizeof(struct tcw_sqe) == 128, "ABI");
@@ -118,6 +132,7 @@ struct tcw_ring {
     struct tcw_ring_indices *indices;
     union tcw_sq_entry *sq;
     struct tcw_cqe *cq;
+    struct tcw_words *words; /* NULL: none */
     uint32_t sq_entries, cq_entries;
     uint32_t sq_local; /* client: next to write; executor: next to read */
     uint32_t cq_local; /* client: next to read; executor: next to write */
@@ -134,11 +149,12 @@ struct tcw_request {
     struct tcw_ref refs[TCW_MAX_REFS];
 };
 
-/* Bytes of a ring with these entry counts (powers of two within the limits), 0 if they are not allowed. */
-uint64_t tcw_ring_bytes(uint32_t sq_entries, uint32_t cq_entries);
+/* Bytes of a ring with these entry counts (powers of two within the limits), with words or without; 0 if they are not allowed. */
+uint64_t tcw_ring_bytes(uint32_t sq_entries, uint32_t cq_entries, bool words);
 
 /* Control process: writes the header into zeroed memory of tcw_ring_bytes(). */
-int tcw_ring_format(void *base, uint64_t bytes, uint32_t sq_entries, uint32_t cq_entries, uint64_t client_id, uint64_t generation);
+int tcw_ring_format(void *base, uint64_t bytes, uint32_t sq_entries, uint32_t cq_entries, bool words, uint64_t client_id,
+                    uint64_t generation);
 
 /*
  * Either side: copies and checks the header of `bytes` mapped bytes (from fstat). TCW_EPROTO when it is not a ring of this ABI.

@@ -85,6 +85,8 @@ typedef enum tcw_fusion {
 
 typedef enum tcw_redop { TCW_SUM = 0, TCW_MIN = 1, TCW_MAX = 2, TCW_PROD = 3, TCW_AVG = 4, TCW_REDOP_COUNT } tcw_redop;
 
+typedef enum tcw_device_kind { TCW_DEVICE_HOST = 0, TCW_DEVICE_CUDA = 1, TCW_DEVICE_KIND_COUNT } tcw_device_kind;
+
 typedef enum tcw_lane { TCW_LANE_AUTO = 0, TCW_LANE_DIRECT = 1, TCW_LANE_SERVED = 2, TCW_LANE_COUNT } tcw_lane;
 
 /* Buffers of one run, in the order in which a request lists them. A slot that the plan does not use is skipped. */
