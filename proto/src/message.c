@@ -16,14 +16,14 @@ uint32_t tcw_message_bytes(unsigned opcode)
 }
 
 /* How many descriptors a message may carry. */
-static unsigned fds_most(unsigned opcode)
+static unsigned fds_most(unsigned opcode, const union tcw_payload *payload)
 {
     switch (opcode) {
     case TCW_MSG_GROUP_READY:
     case TCW_MSG_MEM_READY:
         return 1;
     case TCW_MSG_MEM_REGISTER:
-        return TCW_MEM_MAX_FDS;
+        return payload->MEM_REGISTER.kind == TCW_MEM_VMM ? TCW_MEM_MAX_FDS : payload->MEM_REGISTER.kind == TCW_MEM_MEMFD ? 1 : 0;
     case TCW_MSG_PLAN_READY:
         return TCW_MAX_RANKS + 3;
     default:
@@ -126,7 +126,7 @@ int tcw_message_check(const struct tcw_header *header, const union tcw_payload *
         fault = "a reserved header field is not zero";
     else if (header->fd_count != received_fds)
         fault = "the announced number of descriptors did not arrive";
-    else if (received_fds > fds_most(header->opcode))
+    else if (received_fds > fds_most(header->opcode, payload))
         fault = "more descriptors than this message carries";
     else
         fault = payload_fault(header->opcode, payload);

@@ -126,9 +126,7 @@ static void test_descriptor_counts(void **state)
     (void)state;
     for (unsigned opcode = 1; opcode < TCW_MESSAGE_COUNT; opcode++) {
         unsigned most = 0;
-        if (opcode == TCW_MSG_MEM_REGISTER)
-            most = TCW_MEM_MAX_FDS;
-        else if (opcode == TCW_MSG_GROUP_READY || opcode == TCW_MSG_MEM_READY)
+        if (opcode == TCW_MSG_GROUP_READY || opcode == TCW_MSG_MEM_REGISTER || opcode == TCW_MSG_MEM_READY)
             most = 1;
         if (opcode == TCW_MSG_PLAN_READY)
             most = TCW_MAX_RANKS + 3;
