@@ -56,6 +56,23 @@ static void grow(struct trtcoll_ctx *ctx)
     }
 }
 
+/* For its next run. */
+static void begin(struct trtcoll_event *event)
+{
+    atomic_store_explicit(&event->holders, 1, memory_order_relaxed);
+    event->result = 0;
+    event->rank = TRTCOLL_RANK_NONE;
+    event->submit_ns = event->start_ns = event->end_ns = 0;
+    atomic_store_explicit(&event->state, TCC_EVENT_PENDING, memory_order_relaxed);
+}
+
+void tcc_event_init(struct trtcoll_event *event, struct trtcoll_ctx *ctx)
+{
+    event->ctx = ctx;
+    event->next = NULL;
+    begin(event);
+}
+
 struct trtcoll_event *tcc_event_get(struct trtcoll_ctx *ctx)
 {
     struct trtcoll_event *event;
@@ -69,11 +86,7 @@ struct trtcoll_event *tcc_event_get(struct trtcoll_ctx *ctx)
     pthread_mutex_unlock(&ctx->events.lock);
     if (!event)
         return NULL;
-    atomic_store_explicit(&event->holders, 1, memory_order_relaxed);
-    event->result = 0;
-    event->rank = TRTCOLL_RANK_NONE;
-    event->submit_ns = event->start_ns = event->end_ns = 0;
-    atomic_store_explicit(&event->state, TCC_EVENT_PENDING, memory_order_relaxed);
+    begin(event);
     return event;
 }
 

@@ -43,6 +43,8 @@ void tcc_event_pool_destroy(struct trtcoll_ctx *ctx); /* drops the members that 
 
 /* A pending event with one holder, or NULL. */
 struct trtcoll_event *tcc_event_get(struct trtcoll_ctx *ctx);
+/* The same in the caller's memory: of no pool, and to be held or dropped by nobody. */
+void tcc_event_init(struct trtcoll_event *event, struct trtcoll_ctx *ctx);
 void tcc_event_hold(struct trtcoll_event *event);
 void tcc_event_drop(struct trtcoll_event *event);
 

@@ -41,61 +41,99 @@ static bool slot_is_out(unsigned slot)
     }
 }
 
-/* One buffer: where it lies, or a block for it. */
-static int locate(struct tcc_flight *flight, struct trtcoll_ctx *ctx, unsigned slot, void *user, uint64_t bytes)
+/* What the run needs of every buffer, but not yet where the executor finds it. */
+static void describe(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run)
 {
-    struct tcc_use *use = &flight->uses[flight->count];
-    struct tcw_ref *ref = &flight->refs[flight->count];
+    const struct tcw_group_ready *ready = &plan->member->ready;
+    uint32_t index, next = 0;
+    unsigned slot;
+
+    flight->staged = false;
+    for (slot = 0; slot < TCW_SLOT_COUNT; slot++)
+        for (index = 0; index < plan->counts[slot]; index++, next++) {
+            uint64_t bytes = tcw_plan_slot_bytes(&plan->desc, ready->size, ready->rank, run->tokens, slot, index);
+            bool out = slot_is_out(slot);
+
+            /* The padding of scale factors is not written: what is there must come back. */
+            flight->uses[next] =
+                (struct tcc_use){.user = run->buffers[next], .bytes = bytes, .in = !out || slot == TCW_SLOT_SCALE_OUT, .out = out};
+            flight->refs[next] = (struct tcw_ref){.length = bytes};
+        }
+    flight->count = next;
+}
+
+/* The buffers in memory that the executor knows. True: these are all. */
+static bool locate(struct tcc_flight *flight, struct trtcoll_ctx *ctx)
+{
+    bool all = true;
+    uint32_t i;
+
+    pthread_mutex_lock(&ctx->memory.lock);
+    for (i = 0; i < flight->count; i++) {
+        struct tcc_use *use = &flight->uses[i];
+
+        if (!use->bytes)
+            continue;
+        use->range = tcc_memory_find(&ctx->memory, use->user, use->bytes);
+        if (use->range) {
+            flight->refs[i].handle = use->range->handle;
+            flight->refs[i].offset = (uintptr_t)use->user - use->range->start;
+        } else {
+            all = false;
+        }
+    }
+    pthread_mutex_unlock(&ctx->memory.lock);
+    return all;
+}
+
+/* Blocks for the others. */
+static int stage(struct tcc_flight *flight, struct trtcoll_ctx *ctx)
+{
+    uint32_t i;
     int code;
 
-    memset(use, 0, sizeof(*use));
-    memset(ref, 0, sizeof(*ref));
-    flight->count++;
-    if (!bytes)
-        return 0;
-    use->user = user;
-    use->bytes = bytes;
-    use->out = slot_is_out(slot);
-    /* The padding of scale factors is not written: what is there must come back. */
-    use->in = !use->out || slot == TCW_SLOT_SCALE_OUT;
-    ref->length = bytes;
-    use->range = tcc_memory_find(&ctx->memory, user, bytes);
-    if (use->range) {
-        ref->handle = use->range->handle;
-        ref->offset = (uintptr_t)user - use->range->start;
-        return 0;
+    for (i = 0; i < flight->count; i++) {
+        struct tcc_use *use = &flight->uses[i];
+
+        if (!use->bytes || use->range)
+            continue;
+        code = tcc_block_get(ctx, use->bytes, &use->block);
+        if (code)
+            return code;
+        flight->staged = true;
+        flight->refs[i].handle = use->block->chunk->handle;
+        flight->refs[i].offset = use->block->offset;
     }
-    code = tcc_block_get(ctx, bytes, &use->block);
-    if (code)
-        return code;
-    flight->staged = true;
-    ref->handle = use->block->chunk->handle;
-    ref->offset = use->block->offset;
     return 0;
+}
+
+bool tcc_flight_find(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run)
+{
+    struct trtcoll_ctx *ctx = plan->member->ctx;
+
+    if (plan->ref_count > flight->room)
+        return false;
+    describe(flight, plan, run);
+    if (locate(flight, ctx))
+        return true;
+    tcc_flight_empty(flight, ctx, false, false);
+    return false;
 }
 
 int tcc_flight_fill(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run)
 {
-    const struct tcw_group_ready *ready = &plan->member->ready;
     struct trtcoll_ctx *ctx = plan->member->ctx;
-    uint32_t index, next = 0;
-    unsigned slot;
     int code = reserve(flight, ctx, plan->ref_count);
 
     if (code)
         return code;
-    flight->count = 0;
-    flight->staged = false;
-    for (slot = 0; slot < TCW_SLOT_COUNT; slot++)
-        for (index = 0; index < plan->counts[slot]; index++, next++) {
-            code = locate(flight, ctx, slot, run->buffers[next],
-                          tcw_plan_slot_bytes(&plan->desc, ready->size, ready->rank, run->tokens, slot, index));
-            if (code) {
-                tcc_flight_empty(flight, ctx, false, false);
-                return code;
-            }
-        }
-    return 0;
+    describe(flight, plan, run);
+    if (locate(flight, ctx))
+        return 0;
+    code = stage(flight, ctx);
+    if (code)
+        tcc_flight_empty(flight, ctx, false, false);
+    return code;
 }
 
 static bool overlap(const struct tcc_use *a, const struct tcc_use *b)

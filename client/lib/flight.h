@@ -24,6 +24,7 @@ struct tcc_use {
 struct tcc_flight {
     struct tcc_flight *older, *newer; /* in flight; `newer` also links the free ones */
     struct trtcoll_event *event;
+    bool lent; /* the event lies in a call that waits for it: held by nobody, and gone as soon as it is done */
     uint32_t index;
     uint32_t serial; /* grows with every use of the slot */
     uint32_t count, room;
@@ -38,6 +39,11 @@ typedef enum tcc_hazard {
     TCC_HAZARD_WAIT = 1, /* a buffer overlaps what an older request has yet to deliver */
 } tcc_hazard;
 
+/*
+ * Finds every buffer of a run where it lies. False, and nothing held, when this takes more: staging, or room in the slot. Asks nobody, so
+ * it may be called with served.lock.
+ */
+bool tcc_flight_find(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run);
 /* Finds or stages every buffer of a run. May ask the daemon for staging memory. 0, or a code with the last error set and nothing held. */
 int tcc_flight_fill(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run);
 

@@ -46,19 +46,15 @@ static uint32_t first_behind(const struct tcc_memory *memory, uintptr_t address)
 struct tcc_range *tcc_memory_find(struct tcc_memory *memory, const void *pointer, uint64_t bytes)
 {
     uintptr_t address = (uintptr_t)pointer;
-    struct tcc_range *range = NULL;
-    uint32_t index;
+    uint32_t index = first_behind(memory, address);
+    struct tcc_range *range;
 
-    pthread_mutex_lock(&memory->lock);
-    index = first_behind(memory, address);
-    if (index < memory->count) {
-        range = memory->ranges[index];
-        if (!range->usable || address < range->start || bytes > range->bytes - (address - range->start))
-            range = NULL;
-        else
-            atomic_fetch_add_explicit(&range->users, 1, memory_order_relaxed);
-    }
-    pthread_mutex_unlock(&memory->lock);
+    if (index == memory->count)
+        return NULL;
+    range = memory->ranges[index];
+    if (!range->usable || address < range->start || bytes > range->bytes - (address - range->start))
+        return NULL;
+    atomic_fetch_add_explicit(&range->users, 1, memory_order_relaxed);
     return range;
 }
 

@@ -36,7 +36,7 @@ struct tcc_memory {
 int tcc_memory_create(struct tcc_memory *memory);
 void tcc_memory_destroy(struct trtcoll_ctx *ctx); /* local only: the daemon drops its side with the connection */
 
-/* The range that holds all of [pointer, pointer + bytes), with a user added, or NULL. Give it back with tcc_range_drop. */
+/* With the lock: the range that holds all of [pointer, pointer + bytes), with a user added, or NULL. Give it back with tcc_range_drop. */
 struct tcc_range *tcc_memory_find(struct tcc_memory *memory, const void *pointer, uint64_t bytes);
 
 static inline void tcc_range_drop(struct tcc_range *range)

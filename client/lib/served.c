@@ -3,6 +3,8 @@
 #include "clock.h"
 #include "error.h"
 
+#include <tcw/machine.h>
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
@@ -88,6 +90,7 @@ static int create(struct tcc_member *member, struct tcw_packet *reply, struct tc
         return tcc_fail_code(TRTCOLL_ENOMEM, "ring");
     served->member = member;
     served->sq_event = served->cq_event = -1;
+    served->crowded = tcw_crowded(2 * member->ready.size);
     code = map_ring(served, reply, fds);
     if (!code)
         code = make_flights(served);
@@ -147,6 +150,7 @@ void tcc_served_destroy(struct tcc_served *served)
 static void finish(struct tcc_served *served, struct tcc_flight *flight, const struct tcw_cqe *cqe, bool condemn)
 {
     struct trtcoll_event *event = flight->event;
+    bool lent = flight->lent;
 
     tcc_flight_empty(flight, served->member->ctx, cqe->result == 0, condemn);
     if (flight->older)
@@ -163,7 +167,8 @@ static void finish(struct tcc_served *served, struct tcc_flight *flight, const s
     served->free = flight;
     atomic_store_explicit(&served->in_flight, tcc_served_in_flight(served) - 1, memory_order_relaxed);
     tcc_event_complete(event, cqe->result, cqe->culprit == UINT16_MAX ? TRTCOLL_RANK_NONE : cqe->culprit, cqe->start_ns, cqe->end_ns);
-    tcc_event_drop(event);
+    if (!lent)
+        tcc_event_drop(event);
 }
 
 /* Ends locally whatever is still in flight. */
@@ -307,10 +312,11 @@ static bool spin(struct tcc_served *served, struct trtcoll_event *event)
         }
         if (tcc_event_done(event))
             return true;
-        relax();
-        if (round % POLLS_PER_CLOCK)
+        if (!served->crowded && round % POLLS_PER_CLOCK) {
+            relax();
             continue;
-        /* Where executors have no core of their own, they can only answer when this thread lets them. */
+        }
+        /* Where executors have no processor of their own, they can only answer when this thread lets them. */
         sched_yield();
         now_ns = tcw_now_ns();
         if (!until_ns)

@@ -29,6 +29,7 @@ struct tcc_served {
     uint32_t waiters; /* threads on `done` */
     bool sleeping;    /* one thread sleeps on the completion eventfd for all */
     bool notify;      /* the application reads the completion eventfd: nobody else may */
+    bool crowded;     /* fewer processors than threads that take part: every rank's client and executor */
     bool ended;       /* nothing more is submitted and nothing more is expected */
     int ended_code;
     uint64_t ending_ns; /* when the end was first noticed, 0 before */

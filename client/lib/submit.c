@@ -17,14 +17,6 @@ static struct tcc_flight *take_slot(struct tcc_served *served)
     return flight;
 }
 
-static void return_slot(struct tcc_served *served, struct tcc_flight *flight)
-{
-    pthread_mutex_lock(&served->lock);
-    flight->newer = served->free;
-    served->free = flight;
-    pthread_mutex_unlock(&served->lock);
-}
-
 static int fail_ended(struct tcc_served *served)
 {
     int code = tcc_member_fail(served->member);
@@ -53,7 +45,8 @@ static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, cons
         return TRTCOLL_EABORTED;
     if (tcc_flight_load(flight, served->member->ctx, served->newest) != TCC_HAZARD_NONE)
         return 0;
-    event->submit_ns = tcw_now_ns();
+    if (!flight->lent)
+        event->submit_ns = tcw_now_ns(); /* which a lent event never tells anybody */
     if (tcw_ring_submit(&served->ring, &head, flight->refs, wake))
         return 0;
     served->sequence++;
@@ -78,79 +71,117 @@ static bool patience_ends(const struct tcc_served *served, uint64_t *until_ns)
     return now_ns >= *until_ns;
 }
 
-static int submit(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
-                  uint64_t *until_ns)
+/* With the lock: lets others have it. */
+static void step_aside(struct tcc_served *served)
 {
-    bool wake = false;
+    pthread_mutex_unlock(&served->lock);
+    sched_yield();
+    pthread_mutex_lock(&served->lock);
+}
+
+/* With the lock, which is released while there is no room. */
+static int submit(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
+                  uint64_t *until_ns, bool *wake)
+{
     int done;
 
     for (;;) {
-        pthread_mutex_lock(&served->lock);
-        done = try_submit(served, plan, run, flight, &wake);
+        done = try_submit(served, plan, run, flight, wake);
         if (!done)
             tcc_served_check(served);
-        pthread_mutex_unlock(&served->lock);
         if (done)
-            break;
+            return done < 0 ? fail_ended(served) : 0;
         if (patience_ends(served, until_ns))
             return tcc_fail(TRTCOLL_EAGAIN, "no room in the ring of group %s, or a buffer waits for an earlier run", plan->member->name);
-        sched_yield();
+        step_aside(served);
     }
-    if (done < 0)
-        return fail_ended(served);
-    if (wake)
-        tcw_ring_wake(served->sq_event);
-    return 0;
 }
 
-/* A slot, which is also the reserved place of the completion. NULL when none came free in time. */
+/* With the lock, which is released while none is free: a slot, which is also the reserved place of the completion. NULL: none in time. */
 static struct tcc_flight *wait_slot(struct tcc_served *served, uint64_t *until_ns)
 {
-    struct tcc_flight *flight;
+    struct tcc_flight *flight = take_slot(served);
 
-    for (;;) {
-        pthread_mutex_lock(&served->lock);
+    while (!flight) {
+        tcc_served_reap(served);
+        tcc_served_check(served);
         flight = take_slot(served);
-        if (!flight) {
-            tcc_served_reap(served);
-            tcc_served_check(served);
-            flight = take_slot(served);
-        }
-        pthread_mutex_unlock(&served->lock);
         if (flight || patience_ends(served, until_ns))
-            return flight;
-        sched_yield();
+            break;
+        step_aside(served);
     }
+    return flight;
 }
 
-static int start(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event)
+/* With the lock. Where a buffer must be staged, the daemon may have to be asked, which nobody does with a lock. */
+static int fill(struct tcc_served *served, struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run)
+{
+    int code;
+
+    if (tcc_flight_find(flight, plan, run))
+        return 0;
+    pthread_mutex_unlock(&served->lock);
+    code = tcc_flight_fill(flight, plan, run);
+    pthread_mutex_lock(&served->lock);
+    return code;
+}
+
+/* With the lock, which may be released meanwhile. `lent`: see struct tcc_flight. */
+static int start(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event, bool lent,
+                 bool *wake)
 {
     uint64_t until_ns = 0;
     struct tcc_flight *flight = wait_slot(served, &until_ns);
+    bool staged;
     int code;
 
     if (!flight)
         return tcc_fail(TRTCOLL_EAGAIN, "all %u requests of group %s are in flight", served->ring.cq_entries, plan->member->name);
-    code = tcc_flight_fill(flight, plan, run);
+    code = fill(served, flight, plan, run);
     if (!code) {
-        bool staged = flight->staged;
-
+        staged = flight->staged;
         flight->event = event;
-        tcc_event_hold(event);
-        code = submit(served, plan, run, flight, &until_ns);
-        if (code) {
-            flight->event = NULL;
-            tcc_event_drop(event);
-            tcc_flight_empty(flight, plan->member->ctx, false, false);
-        } else {
+        flight->lent = lent;
+        code = submit(served, plan, run, flight, &until_ns, wake);
+        if (!code) {
             atomic_fetch_add_explicit(&plan->runs, 1, memory_order_relaxed);
             if (staged)
                 atomic_fetch_add_explicit(&plan->staged_runs, 1, memory_order_relaxed);
+            return 0;
         }
+        flight->event = NULL;
+        tcc_flight_empty(flight, plan->member->ctx, false, false);
     }
-    if (code)
-        return_slot(served, flight);
+    flight->newer = served->free;
+    served->free = flight;
     return code;
+}
+
+static int begin(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event, bool lent)
+{
+    bool wake = false;
+    int code;
+
+    pthread_mutex_lock(&served->lock);
+    code = start(served, plan, run, event, lent, &wake);
+    pthread_mutex_unlock(&served->lock);
+    if (wake)
+        tcw_ring_wake(served->sq_event);
+    return code;
+}
+
+/* A run that its caller waits for: the event lies here, and the plan, which stays meanwhile, holds the member. */
+static int run_and_wait(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run)
+{
+    struct trtcoll_event own;
+    int code;
+
+    tcc_event_init(&own, plan->member->ctx);
+    own.lane = TCW_LANE_SERVED;
+    own.plan_id = plan->plan_id;
+    own.member = plan->member;
+    code = begin(served, plan, run, &own, true);
+    return code ? code : trtcoll_event_wait(&own, UINT32_MAX);
 }
 
 int tcc_served_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event **event)
@@ -161,6 +192,8 @@ int tcc_served_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
 
     if (tcc_member_failed(plan->member) || tcc_rpc_gone(&plan->member->ctx->rpc))
         return fail_ended(served);
+    if (!event)
+        return run_and_wait(served, plan, run);
     pending = tcc_event_get(plan->member->ctx);
     if (!pending)
         return tcc_fail_code(TRTCOLL_ENOMEM, "event");
@@ -168,13 +201,13 @@ int tcc_served_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
     pending->plan_id = plan->plan_id;
     pending->member = plan->member;
     tcc_member_hold(plan->member);
-    code = start(served, plan, run, pending);
-    if (!code && event) {
-        *event = pending;
-        return 0;
+    tcc_event_hold(pending);
+    code = begin(served, plan, run, pending, false);
+    if (code) {
+        tcc_event_drop(pending);
+        tcc_event_drop(pending);
+        return code;
     }
-    if (!code)
-        code = trtcoll_event_wait(pending, UINT32_MAX);
-    tcc_event_drop(pending);
-    return code;
+    *event = pending;
+    return 0;
 }

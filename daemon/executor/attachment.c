@@ -3,6 +3,7 @@
 #include "worker.h"
 
 #include <tcw/channel.h>
+#include <tcw/machine.h>
 
 #include <errno.h>
 #include <signal.h>
@@ -89,7 +90,7 @@ int tcd_ex_attachment_workspace(struct tcd_ex_attachment *attachment, const stru
             .abort_word = &attachment->abort_word,
             .deadline_ns = attachment->deadline_ns,
             .missing_ranks = &attachment->page->missing_ranks,
-            .spin_us = attachment->spin_us,
+            .spin_us = attachment->crowded ? 0 : attachment->spin_us,
         };
         rc = tck_comm_create(&params, &workspace->comm);
     }
@@ -176,11 +177,16 @@ static bool reached(uint32_t a, uint32_t b)
 
 struct tcd_ex_plan *tcd_ex_attachment_find_plan(struct tcd_ex_attachment *attachment, uint64_t handle, uint32_t position)
 {
+    struct tcd_ex_plan *plan = attachment->last;
+    /* Requests mostly repeat a plan. Whether it is being dropped matters only where any is. */
+    if (plan && plan->handle == handle && !atomic_load_explicit(&attachment->retired, memory_order_acquire))
+        return plan;
     pthread_mutex_lock(&attachment->lock);
-    struct tcd_ex_plan *plan = tcd_ex_handle_map_find(&attachment->plans, handle);
+    plan = tcd_ex_handle_map_find(&attachment->plans, handle);
     if (plan && plan->dropping && reached(position, plan->drop_at))
         plan = NULL;
     pthread_mutex_unlock(&attachment->lock);
+    attachment->last = plan;
     return plan;
 }
 
@@ -189,6 +195,7 @@ void tcd_ex_attachment_sweep_plans(struct tcd_ex_attachment *attachment)
     bool again = false;
     pthread_mutex_lock(&attachment->lock);
     atomic_store_explicit(&attachment->retired, false, memory_order_relaxed);
+    attachment->last = NULL;
     struct tcd_ex_handle_map *plans = &attachment->plans;
     for (uint32_t i = 0; i < plans->capacity;) {
         struct tcd_ex_plan *plan = plans->slots[i].handle ? plans->slots[i].object : NULL;
@@ -307,7 +314,7 @@ int tcd_ex_attachment_create(const struct tcd_ex_message *message, const int *fd
     attachment->rank = message->rank;
     attachment->nranks = message->nranks;
     attachment->spin_us = message->spin_us;
-    attachment->crowded = sysconf(_SC_NPROCESSORS_ONLN) < 2 * (long)message->nranks;
+    attachment->crowded = tcw_crowded(2 * message->nranks);
     attachment->client = client;
     attachment->mailbox = mailbox;
     attachment->sq_event = fds[2];

@@ -67,7 +67,8 @@ struct tcd_ex_attachment {
     /* worker */
     struct tcw_ring ring;
     struct tcd_ex_job job;
-    int failed_code; /* of the group: every later request gets it */
+    struct tcd_ex_plan *last; /* plan found, NULL if it may be gone: only this thread frees plans */
+    int failed_code;          /* of the group: every later request gets it */
     uint32_t failed_rank;
     bool violated;                           /* the ring is not touched again */
     struct tcd_ex_letter *fault, *violation; /* made beforehand; NULL once posted */

@@ -53,10 +53,11 @@ int tcd_ex_client_memory_add(struct tcd_ex_client *client, uint64_t handle, int 
 
 static void memory_drop_locked(struct tcd_ex_client *client, struct tcd_ex_memory *memory, uint64_t cookie)
 {
-    memory->dropped = true;
     memory->drop_cookie = cookie;
     memory->next = client->dropped;
     client->dropped = memory;
+    /* Whoever takes the last pin away from now on sees this, or was before it: then the next sweep sees no pin. */
+    atomic_fetch_or_explicit(&memory->pins, TCD_EX_DROPPED, memory_order_acq_rel);
 }
 
 int tcd_ex_client_memory_drop(struct tcd_ex_client *client, uint64_t handle, uint64_t cookie)
@@ -99,7 +100,7 @@ static struct tcd_ex_memory *take_unpinned(struct tcd_ex_client *client)
     pthread_mutex_lock(&client->lock);
     for (struct tcd_ex_memory **at = &client->dropped; *at;) {
         struct tcd_ex_memory *memory = *at;
-        if (memory->pins) {
+        if (atomic_load_explicit(&memory->pins, memory_order_acquire) != TCD_EX_DROPPED) {
             at = &memory->next;
             continue;
         }
@@ -163,39 +164,39 @@ int tcd_ex_client_pin(struct tcd_ex_client *client, const struct tcw_ref *refs, 
         addresses[i] = nothing;
         if (!ref->length)
             continue;
-        if (ref->handle != known) {
+        if (!memory || ref->handle != known) {
             memory = tcd_ex_handle_map_find(&client->memory, ref->handle);
-            known = memory ? ref->handle : 0;
-        }
-        if (!memory) {
-            rc = TCW_ENOENT;
-            break;
+            if (!memory) {
+                rc = TCW_ENOENT;
+                break;
+            }
+            known = ref->handle;
+            pins[i] = memory; /* and for the references to it that follow at once */
+            atomic_fetch_add_explicit(&memory->pins, 1, memory_order_relaxed);
         }
         if (ref->length > memory->bytes || ref->offset > memory->bytes - ref->length) {
             rc = TCW_EINVAL;
             break;
         }
-        ++memory->pins;
-        pins[i] = memory;
         addresses[i] = (unsigned char *)memory->mapping.base + ref->offset;
     }
     if (rc < 0) {
         *bad = i;
-        while (i--)
-            if (pins[i])
-                --pins[i]->pins;
+        for (unsigned j = 0; j <= i; ++j)
+            if (pins[j]) /* with the lock nothing can have been dropped meanwhile, so nobody waits for this */
+                atomic_fetch_sub_explicit(&pins[j]->pins, 1, memory_order_relaxed);
     }
     pthread_mutex_unlock(&client->lock);
     return rc;
 }
 
-bool tcd_ex_client_unpin(struct tcd_ex_client *client, struct tcd_ex_memory *const *pins, unsigned count)
+bool tcd_ex_client_unpin(struct tcd_ex_memory *const *pins, unsigned count)
 {
     bool awaited = false;
-    pthread_mutex_lock(&client->lock);
-    for (unsigned i = 0; i < count; ++i)
-        if (pins[i] && --pins[i]->pins == 0 && pins[i]->dropped)
+    for (unsigned i = 0; i < count; ++i) {
+        /* With the last pin of what was dropped, the memory belongs to the main thread: it is not touched again. */
+        if (pins[i] && atomic_fetch_sub_explicit(&pins[i]->pins, 1, memory_order_acq_rel) == (TCD_EX_DROPPED | 1))
             awaited = true;
-    pthread_mutex_unlock(&client->lock);
+    }
     return awaited;
 }

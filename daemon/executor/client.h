@@ -17,13 +17,14 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+enum { TCD_EX_DROPPED = 1 << 30 };
+
 struct tcd_ex_memory {
     struct tcd_ex_memory *next; /* among the dropped */
     struct tck_memory mapping;
     uint64_t bytes;
-    uint32_t pins;
-    bool dropped;
-    uint64_t drop_cookie; /* answered when it is unmapped; 0 none */
+    _Atomic uint32_t pins; /* grows under the client's lock; TCD_EX_DROPPED comes on top when no request finds it any more */
+    uint64_t drop_cookie;  /* answered when it is unmapped; 0 none */
 };
 
 struct tcd_ex_client {
@@ -31,7 +32,7 @@ struct tcd_ex_client {
     uint64_t id;
     unsigned attachments; /* main thread */
     uint64_t gone_cookie; /* CLIENT_GONE to be answered, 0 none */
-    pthread_mutex_t lock; /* all below */
+    pthread_mutex_t lock; /* all below, and to pin */
     struct tcd_ex_handle_map memory;
     struct tcd_ex_memory *dropped; /* out of the map, waiting for their pins */
 };
@@ -61,12 +62,13 @@ uint64_t tcd_ex_clients_memory_count(struct tcd_ex_clients *clients);
 /* ---- workers ---- */
 
 /*
- * Turns references into addresses and pins their memory, all or none. `pins` has room for `count`; pins[i] may be NULL (empty reference).
+ * Turns references into addresses and pins their memory, all or none. `pins` has room for `count`; pins[i] is NULL where the reference is
+ * empty, or into the memory of the one before.
  * 0; TCW_ENOENT: unknown or old handle; TCW_EINVAL: outside the registration. *bad is the reference it is about.
  */
 int tcd_ex_client_pin(struct tcd_ex_client *client, const struct tcw_ref *refs, unsigned count, void **addresses,
                       struct tcd_ex_memory **pins, unsigned *bad);
-/* True if a drop waits for what has become free: wake the main thread. */
-bool tcd_ex_client_unpin(struct tcd_ex_client *client, struct tcd_ex_memory *const *pins, unsigned count);
+/* True if a drop waits for what has become free: wake the main thread. Takes no lock. */
+bool tcd_ex_client_unpin(struct tcd_ex_memory *const *pins, unsigned count);
 
 #endif

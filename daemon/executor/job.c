@@ -112,9 +112,9 @@ int tcd_ex_job_prepare(struct tcd_ex_job *job, struct tcd_ex_plan *plan, struct 
     return 0;
 }
 
-bool tcd_ex_job_release(struct tcd_ex_job *job, struct tcd_ex_client *client)
+bool tcd_ex_job_release(struct tcd_ex_job *job)
 {
     unsigned count = job->pin_count;
     job->pin_count = 0;
-    return count && tcd_ex_client_unpin(client, job->pins, count);
+    return count && tcd_ex_client_unpin(job->pins, count);
 }

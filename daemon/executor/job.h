@@ -28,6 +28,6 @@ struct tcd_ex_job {
  */
 int tcd_ex_job_prepare(struct tcd_ex_job *job, struct tcd_ex_plan *plan, struct tcd_ex_client *client);
 /* True if the main thread waits for what has become free. */
-bool tcd_ex_job_release(struct tcd_ex_job *job, struct tcd_ex_client *client);
+bool tcd_ex_job_release(struct tcd_ex_job *job);
 
 #endif

@@ -119,7 +119,7 @@ static void describe_fault(const struct tcd_ex_attachment *attachment, const str
         snprintf(text, bytes, "rank %u, %s (plan %u): %s", attachment->rank, op, plan->plan_id, tcw_error_text(fault->code));
 }
 
-static void run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, uint64_t taken_ns)
+static void run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, uint64_t start_ns)
 {
     struct tcd_ex_job *job = &attachment->job;
     const struct tcw_run_note note = {
@@ -130,16 +130,15 @@ static void run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, 
         .dtype_fusion = plan->desc.dtype | (uint32_t)plan->desc.fusion << 16,
         .bytes = plan->message_bytes,
         .tokens = plan->tokens,
-        .submit_ns = taken_ns,
+        .submit_ns = start_ns,
     };
     struct tck_fault fault = {.rank = TCW_NOBODY};
-    uint64_t start_ns = tcw_now_ns();
     uint64_t record = tcw_member_run_begin(attachment->page, &note, start_ns);
     int rc = tck_comm_run(plan->workspace->comm, &job->run, &fault);
     uint64_t end_ns = tcw_now_ns();
     tcw_member_run_end(attachment->page, record, &note, end_ns, rc);
     /* Before the completion: afterwards the client may give the memory back and expects it to be free. */
-    if (tcd_ex_job_release(job, attachment->client))
+    if (tcd_ex_job_release(job))
         tcd_ex_mailbox_wake(attachment->mailbox);
     if (rc < 0) {
         uint64_t abort_word = atomic_load_explicit(&attachment->abort_word, memory_order_acquire);
@@ -190,7 +189,7 @@ static void serve(struct tcd_ex_attachment *attachment, uint32_t position)
         complete_now(attachment, attachment->failed_code, attachment->failed_rank);
         return;
     }
-    uint64_t taken_ns = tcw_now_ns();
+    uint64_t start_ns = tcw_now_ns();
     struct tcd_ex_plan *plan = tcd_ex_attachment_find_plan(attachment, head->plan, position);
     if (!plan) {
         refuse(attachment, TCW_ENOENT, "unknown or released plan");
@@ -198,10 +197,10 @@ static void serve(struct tcd_ex_attachment *attachment, uint32_t position)
     }
     int rc = tcd_ex_job_prepare(job, plan, attachment->client);
     if (rc == 0) {
-        run(attachment, plan, taken_ns);
+        run(attachment, plan, start_ns);
         return;
     }
-    if (tcd_ex_job_release(job, attachment->client))
+    if (tcd_ex_job_release(job))
         tcd_ex_mailbox_wake(attachment->mailbox);
     refuse(attachment, rc, job->text);
 }
@@ -221,15 +220,14 @@ static bool spin(struct tcd_ex_attachment *attachment)
     for (unsigned i = 1;; ++i) {
         if (tcw_ring_pending(&attachment->ring) || stopping(attachment))
             return true;
-        if (attachment->crowded) {
-            sched_yield(); /* whoever is to send the next request may be waiting for this very processor */
-            if (tcw_now_ns() >= until)
-                return false;
-        } else {
+        if (!attachment->crowded && i % POLLS_PER_CLOCK_CHECK) {
             cpu_relax();
-            if (i % POLLS_PER_CLOCK_CHECK == 0 && tcw_now_ns() >= until)
-                return false;
+            continue;
         }
+        /* Whoever is to send the next request may be waiting for this very processor, now and then even where there are enough. */
+        sched_yield();
+        if (tcw_now_ns() >= until)
+            return false;
     }
 }
 

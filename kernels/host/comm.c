@@ -3,25 +3,16 @@
 #include "host/operations.h"
 #include "host/step.h"
 
-#include <sched.h>
+#include <tcw/machine.h>
+
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
 static const _Atomic uint64_t never;
-
-/* Processors that this process may use. A thread that is pinned to one says nothing about its peers: count the machine's then. */
-static long usable_cpus(void)
-{
-    cpu_set_t set;
-    if (!sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) > 1)
-        return CPU_COUNT(&set);
-    return sysconf(_SC_NPROCESSORS_ONLN);
-}
 
 /* First touch costs a fault per page: take those that small messages use now, not in the first run. */
 static void prefault(const struct tck_comm *comm)
@@ -58,7 +49,7 @@ int tck_comm_create(const struct tck_comm_params *params, struct tck_comm **out)
         .abort_word = params->abort_word ? params->abort_word : &never,
         .deadline_ns = params->deadline_ns ? params->deadline_ns : &never,
         .missing_ranks = params->missing_ranks,
-        .spin_ns = usable_cpus() < (long)params->nranks ? 0 : (uint64_t)params->spin_us * 1000,
+        .spin_ns = tcw_crowded(params->nranks) ? 0 : (uint64_t)params->spin_us * 1000,
         .poll = params->poll,
         .poll_arg = params->poll_arg,
         .fault = {.rank = TCW_NOBODY},
