@@ -1,0 +1,111 @@
+/*
+ * What kernels of the all-reduce family are given, and the layout of the workspace that they exchange data through. Plain C and CUDA C++.
+ *
+ * A workspace is a header and three buffers that take turns, as in seed-spec 7.3: a round of exchange uses buffer b of every rank, clears
+ * what the round before it left in buffer b+2 of its own rank, and leaves buffer b+1 untouched, which is clean. Readiness travels in the
+ * data: a 32-bit word that still holds TCK_CUDA_SENTINEL has not arrived. Senders replace that pattern by 0. All sizes are in packs of 16
+ * bytes, whatever the type, so that types and algorithms may alternate on one workspace; where a buffer has several stages they follow each
+ * other, so that what is to be cleared is always [0, dirty).
+ *
+ * A launch is one run. It has one round, or several when the message is larger than a buffer. Rounds of one launch are not separated by
+ * anything but the data: a thread may write its places of round k+1 when it has everything of round k, if in every round of the launch,
+ * on every rank, the same thread owns the same places of a buffer, and clears them itself. Hence the second rule for several rounds: the
+ * grid must not depend on anything that may differ between ranks.
+ *
+ * Owner: workspaces belong to executors, arguments travel by value with each launch. One writer per word: headers are written by their own
+ * rank's kernels only, buffers by the peers (data) and by the own rank (clearing).
+ */
+#ifndef TCK_CUDA_ARGS_H
+#define TCK_CUDA_ARGS_H
+
+#include <stdint.h>
+
+enum {
+    TCK_CUDA_RANKS = 16, /* == TCK_CUDA_MAX_RANKS */
+    TCK_CUDA_BUFFERS = 3,
+    TCK_CUDA_PACK = 16,
+    TCK_CUDA_HEADER_BYTES = 64 << 10,
+    TCK_CUDA_ROUNDS_BLOCKS = 64, /* grid of launches with several rounds, in blocks of at most 512 threads: resident on any GPU */
+};
+
+#define TCK_CUDA_SENTINEL 0x80000000u
+
+/* Beginning of a workspace; zeroed when it is made. The first 32 bytes are what every thread reads at its start. */
+struct tck_cuda_state {
+    uint64_t step;     /* runs that have been begun */
+    uint32_t buffer;   /* of the next round */
+    uint32_t dirty;    /* packs to be cleared in buffer + 2 */
+    uint32_t expected; /* blocks that leave until the run before is over, modulo 2^32 */
+    uint32_t left;     /* blocks that have left */
+    uint64_t fault;    /* 0, or tcw_abort_pack: every later kernel ends at once */
+    /* what waiting threads share, see wait.cuh */
+    uint64_t asked_ns;    /* when somebody last looked at the host's words */
+    uint64_t deadline_ns; /* what was found there */
+    uint64_t reserved[10];
+    uint64_t arrived; /* step << 16 | blocks of the running step that have arrived; alone in its lines */
+    uint64_t reserved_behind[15];
+};
+
+/* struct tcw_device_progress, for compilers without <stdatomic.h> */
+struct tck_cuda_record {
+    uint64_t step, start_ns, end_ns;
+    uint32_t plan_id, tokens;
+};
+enum { TCK_CUDA_RECORDS = 256 };
+struct tck_cuda_progress {
+    uint64_t steps, fault, fault_step, their_step;
+    uint64_t reserved[12];
+    struct tck_cuda_record records[TCK_CUDA_RECORDS];
+};
+
+/* One rank's view of its group. */
+struct tck_cuda_link {
+    void *workspaces[TCK_CUDA_RANKS]; /* of all ranks, as mapped here; [rank] is this rank's */
+    uint64_t buffer_packs;            /* of one of the three buffers */
+    uint32_t rank;
+    uint32_t nranks;
+    /* host memory */
+    const uint64_t *abort_word;
+    const uint64_t *deadline_ns;
+    struct tck_cuda_progress *progress;
+};
+
+enum {
+    TCK_CUDA_WIDE = 1u << 0,          /* sums in fp32, rounded once; else rounded at every addition */
+    TCK_CUDA_ROUND_SQUARES = 1u << 1, /* MNNVL, seed-spec 15.7 */
+    TCK_CUDA_GAMMA_FIRST = 1u << 2,   /* MNNVL two-shot */
+    TCK_CUDA_FP8_UNROUNDED = 1u << 3, /* UB, seed-spec 13.3: codes from the norm before it is rounded to T */
+    TCK_CUDA_TRIGGER_EARLY = 1u << 4, /* dependents of the stream may be scheduled while this kernel runs */
+    TCK_CUDA_WRITE_NORM = 1u << 5,
+    TCK_CUDA_WRITE_FP8 = 1u << 6,
+    TCK_CUDA_WRITE_FP4 = 1u << 7,
+};
+
+/* One run. Pointers are aligned to 16 bytes, optional ones NULL. */
+struct tck_cuda_operation {
+    const void *in;
+    void *out; /* the sum without a norm, else the norm */
+    const void *bias;
+    const void *residual_in; /* not NULL: row form, with residual_out, and a norm */
+    void *residual_out;
+    const void *gamma; /* NULL: ones */
+    const float *scale;
+    void *quant_out;
+    void *scale_out;
+    uint64_t tokens;
+    uint32_t row_packs; /* packs of a token */
+    uint32_t hidden;
+    float eps;
+    uint32_t flags;
+    uint32_t plan_id;
+    /* How the message is cut; set by the family's shape function. Packs of a round (row forms: whole tokens), and the number of rounds. */
+    uint32_t rounds;
+    uint64_t round_packs;
+};
+
+struct tck_cuda_args {
+    struct tck_cuda_link link;
+    struct tck_cuda_operation run;
+};
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * Waiting for data of peers, within bounds: every loop of a kernel that waits goes through tck_patience. A thread that has polled in vain
+ * for a while looks at the clock and at its GPU's state; one thread per GPU and interval asks the host's two words, which costs a trip over
+ * the bus, and writes the answers into the state for all others. So a raised abort word ends all waits of a GPU within about a tenth of a
+ * millisecond, however many threads wait, and a deadline may change at any time.
+ *
+ * A wait that gives up leaves the thread going: it runs to the end of the kernel with whatever data it has, so that no barrier lacks it.
+ */
+#ifndef TCK_CUDA_WAIT_CUH
+#define TCK_CUDA_WAIT_CUH
+
+#include "state.cuh"
+
+enum {
+    TCK_POLLS_PER_LOOK = 128,   /* polls between two looks at the clock, a power of two */
+    TCK_NS_PER_QUESTION = 50000 /* between two questions to the host, per GPU */
+};
+
+struct tck_patience {
+    uint64_t since; /* 0: not looked yet */
+    uint32_t polls;
+};
+
+/* Answers since when the thread waits, 0 to give up. */
+static __device__ __noinline__ uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t step, uint64_t since, uint32_t missing)
+{
+    volatile struct tck_cuda_state *state = tck_state(link, link.rank);
+    uint64_t now = tck_global_ns(), asked = state->asked_ns, deadline;
+    if (state->fault)
+        return 0;
+    since = since ? since : now;
+    if ((int64_t)(now - asked) > TCK_NS_PER_QUESTION &&
+        atomicCAS((unsigned long long *)&state->asked_ns, (unsigned long long)asked, (unsigned long long)now) == asked) {
+        uint64_t word = *(volatile const uint64_t *)link.abort_word;
+        state->deadline_ns = *(volatile const uint64_t *)link.deadline_ns;
+        if (word) {
+            tck_fail(link, step, word, (uint32_t)(word >> 32));
+            return 0;
+        }
+    }
+    deadline = state->deadline_ns;
+    if (deadline && (int64_t)(now - since) > (int64_t)deadline) {
+        tck_fail(link, step, tck_fault_word(TCW_ETIMEOUT, missing), missing);
+        return 0;
+    }
+    return since;
+}
+
+/* After a poll in vain: is it time to give up? `missing` is the rank whose data has not come. */
+TCK_DEVICE bool tck_give_up(const struct tck_cuda_link &link, const struct tck_turn &turn, struct tck_patience *patience, uint32_t missing)
+{
+    if (++patience->polls & (TCK_POLLS_PER_LOOK - 1))
+        return false;
+    patience->since = tck_patience_look(link, turn.step, patience->since, missing);
+    return patience->since == 0;
+}
+
+TCK_DEVICE bool tck_has_arrived(uint4 v)
+{
+    return v.x != TCK_CUDA_SENTINEL && v.y != TCK_CUDA_SENTINEL && v.z != TCK_CUDA_SENTINEL && v.w != TCK_CUDA_SENTINEL;
+}
+
+/* What senders send instead of the sentinel. */
+TCK_DEVICE uint4 tck_sendable(uint4 v)
+{
+    v.x = v.x == TCK_CUDA_SENTINEL ? 0 : v.x;
+    v.y = v.y == TCK_CUDA_SENTINEL ? 0 : v.y;
+    v.z = v.z == TCK_CUDA_SENTINEL ? 0 : v.z;
+    v.w = v.w == TCK_CUDA_SENTINEL ? 0 : v.w;
+    return v;
+}
+
+/* Waits for one pack from rank `from`. False: given up. */
+TCK_DEVICE bool tck_receive(const struct tck_cuda_link &link, const struct tck_turn &turn, const uint4 *at, uint32_t from, uint4 *v)
+{
+    struct tck_patience patience = {0, 0};
+    *v = tck_load_volatile(at);
+    while (!tck_has_arrived(*v)) {
+        if (turn.dead || tck_give_up(link, turn, &patience, from))
+            return false;
+        *v = tck_load_volatile(at);
+    }
+    return true;
+}
+
+TCK_DEVICE void tck_send(uint4 *at, uint4 v)
+{
+    asm volatile("st.volatile.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
+/* Makes a place of a buffer empty again. */
+TCK_DEVICE void tck_clear(uint4 *at)
+{
+    tck_send(at, make_uint4(TCK_CUDA_SENTINEL, TCK_CUDA_SENTINEL, TCK_CUDA_SENTINEL, TCK_CUDA_SENTINEL));
+}
+
+/* Where rank `sender` writes in a buffer of rank `receiver` that has a slot for each of the others. */
+TCK_DEVICE uint32_t tck_slot(uint32_t sender, uint32_t receiver)
+{
+    return sender - (sender > receiver);
+}
+
+#endif
