@@ -15,7 +15,7 @@ help:
 	@echo 'make bench      latencies and bandwidths beside Open MPI (BENCH_ARGS=--json)'
 	@echo 'make fuzz       the fuzzers, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
 	@echo 'make install    install under PREFIX=$(PREFIX), below DESTDIR if set; make uninstall takes it away again'
-	@echo 'make format     format all C files;  make tidy: clang-tidy;  make clean: remove build/'
+	@echo 'make format     format all C, C++ and CUDA files;  make tidy: clang-tidy;  make clean: remove build/'
 
 build:
 	@.ci/install-packages build
@@ -55,7 +55,7 @@ clean:
 
 format:
 	@.ci/install-packages check
-	@git ls-files -co --exclude-standard -- '*.c' '*.h' '*.cc' | xargs clang-format -i
+	@git ls-files -co --exclude-standard -- '*.c' '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
 
 tidy:
 	@.ci/install-packages build check

@@ -59,6 +59,22 @@ void tck_cuda_leave(struct tck_device *device)
     pushed >>= 1;
 }
 
+int tck_cuda_begin_setup(struct tck_device *device, CUstreamCaptureMode *mode)
+{
+    int code = tck_cuda_enter(device);
+    if (code)
+        return code;
+    *mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    tck_cuda_driver()->cuThreadExchangeStreamCaptureMode(mode);
+    return 0;
+}
+
+void tck_cuda_end_setup(struct tck_device *device, CUstreamCaptureMode mode)
+{
+    tck_cuda_driver()->cuThreadExchangeStreamCaptureMode(&mode);
+    tck_cuda_leave(device);
+}
+
 static int attribute(CUdevice ordinal, CUdevice_attribute which)
 {
     int value = 0;
@@ -176,13 +192,14 @@ int tck_device_open(const unsigned char *uuid, int ordinal, struct tck_device **
         code = result == CUDA_ERROR_OUT_OF_MEMORY ? TCW_ENOMEM : TCW_EDEVICE;
         goto free_device;
     }
-    code = tck_cuda_enter(device);
+    CUstreamCaptureMode mode;
+    code = tck_cuda_begin_setup(device, &mode);
     if (code) {
         snprintf(why, why_bytes, "the context of GPU %d cannot be used: did an earlier fault break it?", found);
         goto release_context;
     }
     read_facts(device);
-    tck_cuda_leave(device);
+    tck_cuda_end_setup(device, mode);
     *opened = device;
     return 0;
 
@@ -198,9 +215,10 @@ void tck_device_close(struct tck_device *device)
 {
     if (!device)
         return;
-    if (tck_cuda_enter(device) == 0) {
+    CUstreamCaptureMode mode;
+    if (tck_cuda_begin_setup(device, &mode) == 0) {
         tck_cuda_unload_images(device);
-        tck_cuda_leave(device);
+        tck_cuda_end_setup(device, mode);
     }
     tck_cuda_driver()->cuDevicePrimaryCtxRelease(device->ordinal);
     pthread_mutex_destroy(&device->lock);

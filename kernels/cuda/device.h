@@ -16,7 +16,15 @@ struct tck_device {
     CUmodule *modules;    /* the built-in images, in their order; NULL until the first kernel is asked for */
 };
 
-/* image.c: unloads what has been loaded. The context is current. */
+/*
+ * enter and leave for allocating, mapping, loading: calls that fail, and spoil the capture, while any thread of the process captures a
+ * stream in the global mode (a precaution for code that does not know what it calls). They have nothing to do with that stream, so this
+ * thread is exempted for their duration. *mode keeps what its own mode was.
+ */
+int tck_cuda_begin_setup(struct tck_device *device, CUstreamCaptureMode *mode);
+void tck_cuda_end_setup(struct tck_device *device, CUstreamCaptureMode mode);
+
+/* image.c: unloads what has been loaded. During a set-up. */
 void tck_cuda_unload_images(struct tck_device *device);
 
 #endif

@@ -57,12 +57,13 @@ static CUresult look_up(struct tck_device *device, const char *name, CUfunction 
 
 int tck_cuda_kernel(struct tck_device *device, const char *name, CUfunction *function)
 {
-    int code = tck_cuda_enter(device);
+    CUstreamCaptureMode mode;
+    int code = tck_cuda_begin_setup(device, &mode);
     if (code)
         return code;
     pthread_mutex_lock(&device->lock);
     CUresult result = look_up(device, name, function);
     pthread_mutex_unlock(&device->lock);
-    tck_cuda_leave(device);
+    tck_cuda_end_setup(device, mode);
     return result == CUDA_ERROR_NOT_FOUND ? TCW_ENOTSUP : tck_cuda_code(result);
 }

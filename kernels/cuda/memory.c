@@ -1,6 +1,7 @@
 #include "cuda/memory.h"
 
-#include <tck/cuda_driver.h>
+#include "cuda/device.h"
+
 #include <tcw/types.h>
 
 #include <fcntl.h>
@@ -86,7 +87,8 @@ int tck_cuda_memory_create(struct tck_device *device, uint64_t bytes, struct tck
 {
     struct tck_memory made = {.fd = -1, .device = device};
     size_t granule;
-    int code = tck_cuda_enter(device);
+    CUstreamCaptureMode mode;
+    int code = tck_cuda_begin_setup(device, &mode);
     if (code)
         return code;
     code = whole_granules(device, &bytes, &granule);
@@ -112,7 +114,7 @@ int tck_cuda_memory_create(struct tck_device *device, uint64_t bytes, struct tck
     else if (made.base)
         tck_cuda_memory_unmap(&made);
 leave:
-    tck_cuda_leave(device);
+    tck_cuda_end_setup(device, mode);
     return code;
 }
 
@@ -126,7 +128,8 @@ int tck_cuda_memory_import(struct tck_device *device, int fd, uint64_t bytes, st
     size_t granule;
     if (fcntl(fd, F_GETFD) < 0)
         return TCW_EINVAL;
-    int code = tck_cuda_enter(device);
+    CUstreamCaptureMode mode;
+    int code = tck_cuda_begin_setup(device, &mode);
     if (code)
         return code;
     code = whole_granules(device, &bytes, &granule);
@@ -145,18 +148,19 @@ int tck_cuda_memory_import(struct tck_device *device, int fd, uint64_t bytes, st
     if (!code)
         *memory = (struct tck_memory){.base = base, .bytes = bytes, .fd = fd, .device = device};
 leave:
-    tck_cuda_leave(device);
+    tck_cuda_end_setup(device, mode);
     return code;
 }
 
 void tck_cuda_memory_unmap(struct tck_memory *memory)
 {
     CUdeviceptr address = (CUdeviceptr)(uintptr_t)memory->base;
-    if (tck_cuda_enter(memory->device))
+    CUstreamCaptureMode mode;
+    if (tck_cuda_begin_setup(memory->device, &mode))
         return; /* the context is broken: the address range goes with the process */
     tck_cuda_driver()->cuMemUnmap(address, memory->bytes);
     tck_cuda_driver()->cuMemAddressFree(address, memory->bytes);
-    tck_cuda_leave(memory->device);
+    tck_cuda_end_setup(memory->device, mode);
 }
 
 /* Attributes promise more than a machine may allow: fabric handles also need a channel of the fabric's memory service. So it is tried. */
@@ -191,7 +195,8 @@ int tck_cuda_register_host(struct tck_device *device, void *base, uint64_t bytes
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     if (!base || !bytes || (uintptr_t)base % page || bytes % page)
         return TCW_EINVAL;
-    int code = tck_cuda_enter(device);
+    CUstreamCaptureMode mode;
+    int code = tck_cuda_begin_setup(device, &mode);
     if (code)
         return code;
     CUresult result = tck_cuda_driver()->cuMemHostRegister(base, bytes, CU_MEMHOSTREGISTER_DEVICEMAP | CU_MEMHOSTREGISTER_PORTABLE);
@@ -200,14 +205,15 @@ int tck_cuda_register_host(struct tck_device *device, void *base, uint64_t bytes
         if (result != CUDA_SUCCESS)
             tck_cuda_driver()->cuMemHostUnregister(base);
     }
-    tck_cuda_leave(device);
+    tck_cuda_end_setup(device, mode);
     return result == CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED ? TCW_EBUSY : tck_cuda_code(result);
 }
 
 void tck_cuda_unregister_host(struct tck_device *device, void *base)
 {
-    if (tck_cuda_enter(device))
+    CUstreamCaptureMode mode;
+    if (tck_cuda_begin_setup(device, &mode))
         return;
     tck_cuda_driver()->cuMemHostUnregister(base);
-    tck_cuda_leave(device);
+    tck_cuda_end_setup(device, mode);
 }
