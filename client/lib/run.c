@@ -12,30 +12,6 @@ static void *unqualified(const void *pointer)
     return (void *)(uintptr_t)pointer;
 }
 
-static void *single(const struct trtcoll_run_args *args, unsigned slot)
-{
-    switch (slot) {
-    case TCW_SLOT_IN:
-        return unqualified(args->in);
-    case TCW_SLOT_OUT:
-        return args->out;
-    case TCW_SLOT_RESIDUAL_IN:
-        return unqualified(args->residual_in);
-    case TCW_SLOT_RESIDUAL_OUT:
-        return args->residual_out;
-    case TCW_SLOT_NORM_WEIGHT:
-        return unqualified(args->norm_weight);
-    case TCW_SLOT_BIAS:
-        return unqualified(args->bias);
-    case TCW_SLOT_SCALE:
-        return unqualified(args->scale);
-    case TCW_SLOT_QUANT_OUT:
-        return args->quant_out;
-    default:
-        return args->scale_out;
-    }
-}
-
 static size_t element_bytes(const struct trtcoll_plan *plan, unsigned slot, uint32_t tensor)
 {
     switch (slot) {
@@ -62,20 +38,19 @@ static int buffer_check(const struct trtcoll_plan *plan, uint64_t tokens, unsign
         return tcc_fail(TRTCOLL_EINVAL, "args.%s is NULL%s, but this %s needs it", slot_names[slot],
                         plan->counts[slot] > 1 ? " in a list" : "", tcw_op_name(plan->desc.op));
     }
-    if ((uintptr_t)pointer % element_bytes(plan, slot, tensor))
+    if ((uintptr_t)pointer & (element_bytes(plan, slot, tensor) - 1)) /* powers of two */
         return tcc_fail(TRTCOLL_EINVAL, "args.%s is %p, which is not aligned to its element size of %zu bytes", slot_names[slot], pointer,
                         element_bytes(plan, slot, tensor));
     return 0;
 }
 
-/* A list: in_list or out_list, or for one tensor also in or out. */
-static int fill_list(const struct trtcoll_plan *plan, const struct trtcoll_run_args *args, unsigned slot, struct tcc_run *run,
+/* A list: in_list or out_list, or for one tensor also in or out (`alone`). */
+static int fill_list(const struct trtcoll_plan *plan, const struct trtcoll_run_args *args, unsigned slot, void *alone, struct tcc_run *run,
                      void **buffers)
 {
     bool in = slot == TCW_SLOT_IN, all_to_all = plan->desc.op == TCW_OP_ALL_TO_ALL;
     bool has_list = in ? args->in_list != NULL : args->out_list != NULL;
     uint32_t each = in && all_to_all ? plan->member->ready.size : 1, count = 0, i, j;
-    void *alone = single(args, slot);
     int code;
 
     if (has_list ? alone != NULL : all_to_all || plan->desc.tensor_count > 1)
@@ -103,24 +78,33 @@ static bool takes_lists(const struct trtcoll_plan *plan)
 
 static int fill_buffers(const struct trtcoll_plan *plan, const struct trtcoll_run_args *args, struct tcc_run *run)
 {
+    void *const pointers[TCW_SLOT_COUNT] = {
+        [TCW_SLOT_IN] = unqualified(args->in),
+        [TCW_SLOT_OUT] = args->out,
+        [TCW_SLOT_RESIDUAL_IN] = unqualified(args->residual_in),
+        [TCW_SLOT_RESIDUAL_OUT] = args->residual_out,
+        [TCW_SLOT_NORM_WEIGHT] = unqualified(args->norm_weight),
+        [TCW_SLOT_BIAS] = unqualified(args->bias),
+        [TCW_SLOT_SCALE] = unqualified(args->scale),
+        [TCW_SLOT_QUANT_OUT] = args->quant_out,
+        [TCW_SLOT_SCALE_OUT] = args->scale_out,
+    };
     bool lists = takes_lists(plan);
     void **next = run->buffers;
     unsigned slot;
-    int code;
+    int code = 0;
 
     if (!lists && (args->in_list || args->out_list))
         return tcc_fail(TRTCOLL_EINVAL, "%s takes no lists: args.in_list and args.out_list must be NULL", tcw_op_name(plan->desc.op));
     for (slot = 0; slot < TCW_SLOT_COUNT; slot++) {
         if (lists && slot <= TCW_SLOT_OUT) {
-            code = fill_list(plan, args, slot, run, next);
+            code = fill_list(plan, args, slot, pointers[slot], run, next);
         } else if (plan->used & 1u << slot) {
-            *next = single(args, slot);
-            code = buffer_check(plan, run->tokens, slot, 0, 0, *next);
-        } else if (single(args, slot)) {
+            *next = pointers[slot];
+            code = buffer_check(plan, run->tokens, slot, 0, 0, pointers[slot]);
+        } else if (pointers[slot]) {
             code = tcc_fail(TRTCOLL_EINVAL, "args.%s is set, but this %s does not use it: it must be NULL", slot_names[slot],
                             tcw_op_name(plan->desc.op));
-        } else {
-            code = 0;
         }
         if (code)
             return code;
@@ -133,7 +117,7 @@ int tcc_run_fill(const struct trtcoll_plan *plan, const struct trtcoll_run_args 
 {
     static const struct trtcoll_run_args nothing = TRTCOLL_RUN_ARGS_INIT;
     struct trtcoll_run_args args;
-    struct tcw_complaint complaint = {0};
+    struct tcw_complaint complaint; /* filled by who complains: clearing it takes as long as the rest of this function */
     int code;
 
     if (!user && plan->desc.op == TCW_OP_BARRIER)
