@@ -62,6 +62,8 @@ static const char *advice_on(CUresult result)
     switch (result) {
     case CUDA_ERROR_NOT_INITIALIZED:
         return " (this process was forked from one that had used CUDA; CUDA works only after an exec)";
+    case CUDA_ERROR_STUB_LIBRARY:
+        return " (the libcuda.so.1 that was found is the toolkit's stub and no driver)";
     case CUDA_ERROR_SYSTEM_NOT_READY:
         return " (is the fabric manager running?)";
     case CUDA_ERROR_SYSTEM_DRIVER_MISMATCH:
@@ -93,11 +95,10 @@ static int load(char *why, size_t why_bytes)
         return TCW_ENOTSUP;
     }
     int code = fill_table(library, why, why_bytes);
-    if (!code)
-        code = initialize(why, why_bytes);
     if (code)
         dlclose(library);
-    return code;
+    /* From here on it stays: it may have started threads, even if it says no. */
+    return code ? code : initialize(why, why_bytes);
 }
 
 int tck_cuda_driver_load(char *why, size_t why_bytes)

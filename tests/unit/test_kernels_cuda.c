@@ -43,15 +43,6 @@ static int close_device(void **state)
     return 0;
 }
 
-/* Tests below need a device. TRTCOLL_TEST_GPU: there is one, so not to find it is a failure. */
-static void need_device(void)
-{
-    if (!device && getenv("TRTCOLL_TEST_GPU"))
-        fail_msg("%s", why);
-    if (!device)
-        skip();
-}
-
 static void test_built(void **state)
 {
     (void)state;
@@ -83,6 +74,15 @@ static void test_refusal_says_why(void **state)
 }
 
 #ifdef TRTCOLL_CUDA
+
+/* Tests below need a device. TRTCOLL_TEST_GPU: there is one, so not to find it is a failure. */
+static void need_device(void)
+{
+    if (!device && getenv("TRTCOLL_TEST_GPU"))
+        fail_msg("%s", why);
+    if (!device)
+        skip();
+}
 
 /* Without a driver loaded, too. */
 static void test_codes_and_texts(void **state)
