@@ -9,23 +9,9 @@
 #include <string.h>
 
 const struct tcc_command *const tcc_commands[] = {
-    &tcc_command_status,
-    &tcc_command_health,
-    &tcc_command_groups,
-    &tcc_command_clients,
-    &tcc_command_memory,
-    &tcc_command_top,
-    &tcc_command_latency,
-    &tcc_command_dump,
-    &tcc_command_fields,
-    &tcc_command_explain,
-    &tcc_command_config,
-    &tcc_command_drain,
-    &tcc_command_undrain,
-    &tcc_command_reload,
-    &tcc_command_kick,
-    &tcc_command_log_level,
-    NULL,
+    &tcc_command_status,  &tcc_command_health,  &tcc_command_groups, &tcc_command_clients, &tcc_command_memory,    &tcc_command_top,
+    &tcc_command_latency, &tcc_command_dump,    &tcc_command_fields, &tcc_command_doctor,  &tcc_command_explain,   &tcc_command_config,
+    &tcc_command_drain,   &tcc_command_undrain, &tcc_command_reload, &tcc_command_kick,    &tcc_command_log_level, NULL,
 };
 
 const struct tcc_command *tcc_command_find(const char *name)
@@ -72,7 +58,7 @@ void tcc_usage_print(FILE *file, const struct tcc_option *globals)
     print_commands(file, true);
     fputs("\nOptions, before or behind the command\n", file);
     print_options(file, globals);
-    fputs("\nExit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 degraded (status and health).\n"
+    fputs("\nExit codes: 0 ok, 1 failure, 2 usage, 3 unreachable, 4 degraded (status, health and doctor).\n"
           "trtcollctl COMMAND --help tells more; the manual is trtcollctl(1).\n",
           file);
 }

@@ -14,7 +14,7 @@ _trtcollctl_offer()
 _trtcollctl()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
-    local commands="status health groups clients memory top latency dump fields explain config drain undrain reload kick log-level help"
+    local commands="status health groups clients memory top latency dump fields doctor explain config drain undrain reload kick log-level help"
     local options="--runtime-dir --socket --json --watch --timeout --no-color --help --version"
     local command="" where=() words="" i
     COMPREPLY=()
