@@ -7,10 +7,8 @@
  * bytes, whatever the type, so that types and algorithms may alternate on one workspace; where a buffer has several stages they follow each
  * other, so that what is to be cleared is always [0, dirty).
  *
- * A launch is one run. It has one round, or several when the message is larger than a buffer. Rounds of one launch are not separated by
- * anything but the data: a thread may write its places of round k+1 when it has everything of round k, if in every round of the launch,
- * on every rank, the same thread owns the same places of a buffer, and clears them itself. Hence the second rule for several rounds: the
- * grid must not depend on anything that may differ between ranks.
+ * A launch is one round. A run is one launch, or several when the message is larger than a buffer: then each takes some whole tokens.
+ * Ending and beginning of launches of one stream order rounds, so grids and even algorithms may differ from launch to launch.
  *
  * Owner: workspaces belong to executors, arguments travel by value with each launch. One writer per word: headers are written by their own
  * rank's kernels only, buffers by the peers (data) and by the own rank (clearing).
@@ -25,24 +23,23 @@ enum {
     TCK_CUDA_BUFFERS = 3,
     TCK_CUDA_PACK = 16,
     TCK_CUDA_HEADER_BYTES = 64 << 10,
-    TCK_CUDA_ROUNDS_BLOCKS = 64, /* grid of launches with several rounds, in blocks of at most 512 threads: resident on any GPU */
 };
 
 #define TCK_CUDA_SENTINEL 0x80000000u
 
 /* Beginning of a workspace; zeroed when it is made. The first 32 bytes are what every thread reads at its start. */
 struct tck_cuda_state {
-    uint64_t step;     /* runs that have been begun */
+    uint64_t step;     /* runs that are over or in their last launch */
     uint32_t buffer;   /* of the next round */
     uint32_t dirty;    /* packs to be cleared in buffer + 2 */
-    uint32_t expected; /* blocks that leave until the run before is over, modulo 2^32 */
+    uint32_t expected; /* blocks of all launches so far, modulo 2^32 */
     uint32_t left;     /* blocks that have left */
     uint64_t fault;    /* 0, or tcw_abort_pack: every later kernel ends at once */
     /* what waiting threads share, see wait.cuh */
     uint64_t asked_ns;    /* when somebody last looked at the host's words */
     uint64_t deadline_ns; /* what was found there */
     uint64_t reserved[10];
-    uint64_t arrived; /* step << 16 | blocks of the running step that have arrived; alone in its lines */
+    uint64_t arrived; /* expected << 16 | blocks of the running launch that have arrived; alone in its lines */
     uint64_t reserved_behind[15];
 };
 
@@ -79,9 +76,10 @@ enum {
     TCK_CUDA_WRITE_NORM = 1u << 5,
     TCK_CUDA_WRITE_FP8 = 1u << 6,
     TCK_CUDA_WRITE_FP4 = 1u << 7,
+    TCK_CUDA_LAST = 1u << 8, /* the run's last launch */
 };
 
-/* One run. Pointers are aligned to 16 bytes, optional ones NULL. */
+/* One launch. Pointers are those of its first token (scale_out: of the run's), aligned to 16 bytes, optional ones NULL. */
 struct tck_cuda_operation {
     const void *in;
     void *out; /* the sum without a norm, else the norm */
@@ -92,15 +90,14 @@ struct tck_cuda_operation {
     const float *scale;
     void *quant_out;
     void *scale_out;
-    uint64_t tokens;
-    uint32_t row_packs; /* packs of a token */
+    uint64_t tokens;      /* of this launch; times row_packs < 2^32 */
+    uint64_t first_token; /* those before it */
+    uint64_t run_tokens;  /* of the run */
+    uint32_t row_packs;   /* packs of a token; without norm and bias a token may be any part of the message */
     uint32_t hidden;
     float eps;
     uint32_t flags;
     uint32_t plan_id;
-    /* How the message is cut; set by the family's shape function. Packs of a round (row forms: whole tokens), and the number of rounds. */
-    uint32_t rounds;
-    uint64_t round_packs;
 };
 
 struct tck_cuda_args {

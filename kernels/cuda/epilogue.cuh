@@ -171,7 +171,7 @@ TCK_DEVICE void tck_store_fp4(const struct tck_cuda_operation &run, uint64_t row
         return;
     ((uint32_t *)run.quant_out)[row * run.row_packs + pack] = codes;
     if (pack % 2 == 0)
-        ((uint8_t *)run.scale_out)[tck_nvfp4_scale_offset(row, pack / 2, run.hidden / 16)] = scale;
+        ((uint8_t *)run.scale_out)[tck_nvfp4_scale_offset(run.first_token + row, pack / 2, run.hidden / 16)] = scale;
 }
 
 /* What the quantizations multiply by, read once per thread. */

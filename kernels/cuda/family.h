@@ -11,10 +11,10 @@
 
 /* What a shape function may know of the GPU and of the kernel that it shapes. */
 struct tck_cuda_target {
-    uint32_t compute;         /* 90 for SM 9.0 */
-    uint32_t multiprocessors; /* rounds > 1: must not matter, see args.h */
-    uint32_t registers;       /* per thread of this kernel */
-    uint32_t blocks;          /* wanted grid, 0: the family's own rule */
+    uint32_t compute; /* 90 for SM 9.0 */
+    uint32_t multiprocessors;
+    uint32_t registers; /* per thread of this kernel */
+    uint32_t blocks;    /* wanted grid, 0: the family's own rule */
 };
 
 struct tck_cuda_shape {
@@ -22,10 +22,11 @@ struct tck_cuda_shape {
     uint32_t threads;
     uint32_t cluster; /* 1 below SM 9.0 */
     uint32_t shared;  /* dynamic shared memory */
+    uint64_t tokens;  /* that this launch takes: args->run.tokens, or as many as fit a buffer */
 };
 
-/* Fills *shape and args->run.{rounds, round_packs}. 0, or EINVAL when not even one row fits a buffer. */
-typedef int tck_cuda_shape_function(struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape);
+/* Fills *shape. 0, or EINVAL when not even one token fits a buffer. */
+typedef int tck_cuda_shape_function(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape);
 
 tck_cuda_shape_function tck_cuda_oneshot_shape, tck_cuda_twoshot_shape;
 

@@ -7,7 +7,7 @@
  *            the next launch, which reads it behind the grid dependency
  *   leave    every thread of a block, last: counts the block out; block 0 posts the record
  *
- * Two launches at the same time would share buffers. Either both read the same step, then more blocks arrive in it than the grid has;
+ * Two launches at the same time would share buffers. Either both read the same state, then more blocks arrive than the grid has;
  * or one begins before all blocks of the other have left. Both end with EBUSY.
  */
 #ifndef TCK_CUDA_STATE_CUH
@@ -24,8 +24,8 @@
 /* What a thread knows of its run. */
 struct tck_turn {
     uint64_t step;
-    uint32_t buffer; /* of the current round */
-    uint32_t dirty;  /* packs to clear in buffer + 2 during the current round */
+    uint32_t buffer; /* of this round */
+    uint32_t dirty;  /* packs to clear in buffer + 2 */
     uint32_t expected;
     bool overlap; /* the run before is not over */
     bool dead;    /* the group has failed: do not send, do not wait */
@@ -94,7 +94,7 @@ TCK_DEVICE struct tck_turn tck_turn_begin(const struct tck_cuda_link &link)
  * Ends the group's work on this rank with `word` (tcw_abort_pack), if nobody has done so: later waits and launches end at once. `about`:
  * the blamed rank, whose progress is looked up, or TCK_NOBODY.
  */
-static __device__ __noinline__ void tck_fail(const struct tck_cuda_link &link, uint64_t step, uint64_t word, uint32_t about)
+TCK_DEVICE void tck_fail(const struct tck_cuda_link &link, uint64_t step, uint64_t word, uint32_t about)
 {
     volatile struct tck_cuda_progress *progress = link.progress;
     if (atomicCAS((unsigned long long *)&tck_state(link, link.rank)->fault, 0ull, (unsigned long long)word) != 0)
@@ -117,41 +117,39 @@ TCK_DEVICE uint64_t tck_turn_arrive(const struct tck_cuda_link &link)
     return atomicAdd((unsigned long long *)&tck_state(link, link.rank)->arrived, 1ull);
 }
 
-/* The same thread, after its waits: `rounds` were used, and the last one left `dirty` packs in its buffer. */
-TCK_DEVICE void tck_turn_advance(const struct tck_cuda_link &link, const struct tck_turn &begun, uint64_t arrived, uint32_t rounds,
-                                 uint64_t dirty)
+/* The same thread, after its waits: the launch leaves `dirty` packs in its buffer. */
+TCK_DEVICE void tck_turn_advance(const struct tck_cuda_args &args, const struct tck_turn &begun, uint64_t arrived, uint64_t dirty)
 {
-    struct tck_cuda_state *state = tck_state(link, link.rank);
+    struct tck_cuda_state *state = tck_state(args.link, args.link.rank);
     uint32_t before = (uint32_t)arrived & 0xffffu;
     if (begun.dead)
         return;
-    if (begun.overlap || arrived >> 16 != (begun.step & 0xffffffffffffull) || before >= gridDim.x) {
-        tck_fail(link, begun.step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
+    if (begun.overlap || arrived >> 16 != begun.expected || before >= gridDim.x) {
+        tck_fail(args.link, begun.step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
     } else if (before == gridDim.x - 1) {
-        state->step = begun.step + 1;
-        state->buffer = (begun.buffer + rounds) % TCK_CUDA_BUFFERS;
+        state->step = begun.step + (args.run.flags & TCK_CUDA_LAST ? 1 : 0);
+        state->buffer = tck_buffer_behind(begun.buffer);
         state->dirty = (uint32_t)dirty;
         state->expected = begun.expected + gridDim.x;
-        state->arrived = (begun.step + 1) << 16;
+        state->arrived = (uint64_t)(begun.expected + gridDim.x) << 16;
     }
 }
 
 /* Every thread of a block, behind its last use of the workspace. `start_ns` is looked at in block 0 only. */
-TCK_DEVICE void tck_turn_leave(const struct tck_cuda_link &link, const struct tck_cuda_operation &run, const struct tck_turn &begun,
-                               uint64_t start_ns)
+TCK_DEVICE void tck_turn_leave(const struct tck_cuda_args &args, const struct tck_turn &begun, uint64_t start_ns)
 {
     __syncthreads();
     if (threadIdx.x != 0)
         return;
-    atomicAdd(&tck_state(link, link.rank)->left, 1u);
-    if (blockIdx.x == 0 && !begun.dead) {
+    atomicAdd(&tck_state(args.link, args.link.rank)->left, 1u);
+    if (blockIdx.x == 0 && !begun.dead && args.run.flags & TCK_CUDA_LAST) {
         /* Posted writes without a fence: one sector, in this order; a reader that sees half of a record sees times that do not fit. */
         uint64_t step = begun.step + 1;
-        struct tck_cuda_record *record = &link.progress->records[step % TCK_CUDA_RECORDS];
-        uint64_t what = (uint64_t)(uint32_t)run.tokens << 32 | run.plan_id;
+        struct tck_cuda_record *record = &args.link.progress->records[step % TCK_CUDA_RECORDS];
+        uint64_t what = (uint64_t)(uint32_t)args.run.run_tokens << 32 | args.run.plan_id;
         asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(&record->end_ns), "l"(tck_global_ns()), "l"(what) : "memory");
         asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(record), "l"(step), "l"(start_ns) : "memory");
-        *(volatile uint64_t *)&link.progress->steps = step;
+        *(volatile uint64_t *)&args.link.progress->steps = step;
     }
 }
 

@@ -22,7 +22,7 @@ struct tck_patience {
 };
 
 /* Answers since when the thread waits, 0 to give up. */
-static __device__ __noinline__ uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t step, uint64_t since, uint32_t missing)
+TCK_DEVICE uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t step, uint64_t since, uint32_t missing)
 {
     volatile struct tck_cuda_state *state = tck_state(link, link.rank);
     uint64_t now = tck_global_ns(), asked = state->asked_ns, deadline;
@@ -92,6 +92,15 @@ TCK_DEVICE void tck_send(uint4 *at, uint4 v)
 TCK_DEVICE void tck_clear(uint4 *at)
 {
     tck_send(at, make_uint4(TCK_CUDA_SENTINEL, TCK_CUDA_SENTINEL, TCK_CUDA_SENTINEL, TCK_CUDA_SENTINEL));
+}
+
+/* Empties what the round before has left behind: this thread takes every `stride`th pack from `own` on. */
+TCK_DEVICE void tck_turn_clear(const struct tck_cuda_link &link, const struct tck_turn &turn, uint32_t own, uint32_t stride)
+{
+    uint4 *buffer = tck_buffer(link, link.rank, tck_buffer_before(turn.buffer));
+#pragma unroll 4
+    for (uint32_t at = own; at < turn.dirty; at += stride)
+        tck_clear(buffer + at);
 }
 
 /* Where rank `sender` writes in a buffer of rank `receiver` that has a slot for each of the others. */

@@ -1,0 +1,62 @@
+#include "cuda/family.h"
+
+#include <tcw/types.h>
+
+enum {
+    NARROW = 128,       /* threads of a block while there are fewer packs than the GPU can hold at once */
+    WIDEST_PLAIN = 512, /* as the kernels' launch bounds say */
+    WIDEST_NORM = 256,
+    CLUSTER = 8,          /* what every GPU with clusters allows */
+    MOST_PACKS = 1 << 26, /* of a launch: indices have 32 bits, and count the slots of 16 ranks */
+};
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
+{
+    uint64_t packs = shape->tokens * args->run.row_packs, blocks;
+    uint32_t threads = NARROW;
+    while (threads < WIDEST_PLAIN && (packs + threads - 1) / threads > target->multiprocessors)
+        threads *= 2;
+    blocks = least((packs + threads - 1) / threads, target->blocks ? target->blocks : tck_cuda_resident(target, threads));
+    shape->grid = (uint32_t)blocks;
+    shape->threads = threads;
+    shape->cluster = 1;
+}
+
+/* Packs of a row that a block of a cluster of `cluster` takes: an even number, see epilogue.cuh. */
+static uint32_t packs_each(const struct tck_cuda_args *args, uint32_t cluster)
+{
+    uint32_t each = (args->run.row_packs + cluster - 1) / cluster;
+    return each + (each & 1);
+}
+
+static void shape_norm(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
+{
+    uint32_t cluster = target->compute >= 90 ? CLUSTER : 1, threads, clusters;
+    while (cluster > 1 && packs_each(args, cluster) < NARROW)
+        cluster /= 2;
+    threads = (uint32_t)least((packs_each(args, cluster) + 31) / 32 * 32, WIDEST_NORM);
+    clusters = (target->blocks ? target->blocks : tck_cuda_resident(target, threads)) / cluster;
+    shape->grid = (uint32_t)least(shape->tokens, clusters ? clusters : 1) * cluster;
+    shape->threads = threads;
+    shape->cluster = cluster;
+}
+
+int tck_cuda_oneshot_shape(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
+{
+    uint64_t others = args->link.nranks - 1, most = MOST_PACKS / args->run.row_packs;
+    *shape = (struct tck_cuda_shape){.tokens = least(args->run.tokens, most)};
+    if (others)
+        shape->tokens = least(shape->tokens, args->link.buffer_packs / others / args->run.row_packs);
+    if (!shape->tokens)
+        return TCW_EINVAL;
+    if (args->run.residual_in)
+        shape_norm(args, target, shape);
+    else
+        shape_plain(args, target, shape);
+    return 0;
+}
