@@ -98,6 +98,9 @@ struct tck_cuda_operation {
     float eps;
     uint32_t flags;
     uint32_t plan_id;
+    /* A family's own, from its shape: how it cuts the message within the launch. */
+    uint32_t rounds;
+    uint32_t round_packs;
 };
 
 struct tck_cuda_args {

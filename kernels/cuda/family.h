@@ -20,9 +20,10 @@ struct tck_cuda_target {
 struct tck_cuda_shape {
     uint32_t grid; /* blocks, a multiple of the cluster */
     uint32_t threads;
-    uint32_t cluster; /* 1 below SM 9.0 */
-    uint32_t shared;  /* dynamic shared memory */
-    uint64_t tokens;  /* that this launch takes: args->run.tokens, or as many as fit a buffer */
+    uint32_t cluster;             /* 1 below SM 9.0 */
+    uint32_t shared;              /* dynamic shared memory */
+    uint64_t tokens;              /* that this launch takes: args->run.tokens, or as many as fit a buffer */
+    uint32_t rounds, round_packs; /* go to the kernel as they are */
 };
 
 /* Fills *shape. 0, or EINVAL when not even one token fits a buffer. */
