@@ -4,7 +4,8 @@
 #   TRTCOLL_NCCL_FOUND, TRTCOLL_NCCL_INCLUDE                 the daemon's executor knows NCCL, TRTCOLL_NCCL=1 is defined
 set(TRTCOLL_CUDA AUTO CACHE STRING "CUDA devices: ON, OFF, or AUTO (if the toolkit is there)")
 set_property(CACHE TRTCOLL_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(TRTCOLL_CUDA_ARCHITECTURES 80 90 100 120 CACHE STRING "GPUs that kernels are compiled for; PTX of the lowest serves the others")
+set(TRTCOLL_CUDA_ARCHITECTURES 80 90 100 120 CACHE STRING
+  "GPUs that kernels are compiled for; PTX of the lowest serves the others. Empty: no kernels, which is enough for tests without a GPU")
 set(TRTCOLL_CUDA_CACHE "" CACHE PATH "where compiled kernels are kept for other build directories; empty: nowhere")
 
 set(TRTCOLL_CUDA_FOUND FALSE)

@@ -378,14 +378,22 @@ static void test_after_a_fork(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_built),           cmocka_unit_test(test_refusal_says_why),
+        cmocka_unit_test(test_built),
+        cmocka_unit_test(test_refusal_says_why),
 #ifdef TRTCOLL_CUDA
-        cmocka_unit_test(test_codes_and_texts), cmocka_unit_test(test_images),
-        cmocka_unit_test(test_facts),           cmocka_unit_test(test_open_by_uuid),
-        cmocka_unit_test(test_enter_and_leave), cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_memory_refusals), cmocka_unit_test(test_host_registration),
-        cmocka_unit_test(test_unknown_kernel),  cmocka_unit_test(test_setup_beside_a_capture),
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_after_a_fork),
+        cmocka_unit_test(test_codes_and_texts),
+        cmocka_unit_test(test_images),
+        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_open_by_uuid),
+        cmocka_unit_test(test_enter_and_leave),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_of_another_gpu),
+        cmocka_unit_test(test_memory_refusals),
+        cmocka_unit_test(test_host_registration),
+        cmocka_unit_test(test_unknown_kernel),
+        cmocka_unit_test(test_setup_beside_a_capture),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_after_a_fork),
 #endif
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
