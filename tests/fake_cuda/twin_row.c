@@ -1,0 +1,126 @@
+#include "twin_row.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t fusion_of(const struct tck_cuda_operation *operation)
+{
+    bool norm = operation->flags & TCK_CUDA_WRITE_NORM;
+    if (!operation->residual_in)
+        return TCW_FUSION_NONE;
+    if (operation->flags & TCK_CUDA_WRITE_FP8)
+        return norm ? TCW_FUSION_RESIDUAL_RMS_NORM_OUT_QUANT_FP8 : TCW_FUSION_RESIDUAL_RMS_NORM_QUANT_FP8;
+    if (operation->flags & TCK_CUDA_WRITE_FP4)
+        return norm ? TCW_FUSION_RESIDUAL_RMS_NORM_OUT_QUANT_NVFP4 : TCW_FUSION_RESIDUAL_RMS_NORM_QUANT_NVFP4;
+    return TCW_FUSION_RESIDUAL_RMS_NORM;
+}
+
+static CUresult touch(const struct fake_launch *launch, const void *address, uint64_t bytes, bool write)
+{
+    return address ? fake_memory_touch(launch->context, launch->name, address, bytes, write, false) : CUDA_SUCCESS;
+}
+
+/* Everything that the kernel would read and write of the application's. */
+static CUresult touch_all(const struct fake_twin_row *row, const struct fake_launch *launch)
+{
+    const struct tck_cuda_operation *operation = row->operation;
+    uint64_t elements = operation->tokens * operation->hidden;
+    bool fp8 = operation->flags & TCK_CUDA_WRITE_FP8, fp4 = operation->flags & TCK_CUDA_WRITE_FP4;
+    bool norm = operation->residual_in != NULL;
+    CUresult result = touch(launch, operation->in, row->total, false);
+    if (!result && (!norm || operation->flags & TCK_CUDA_WRITE_NORM))
+        result = touch(launch, operation->out, row->total, true);
+    if (!result)
+        result = touch(launch, operation->bias, row->row_bytes, false);
+    if (!result && norm)
+        result = touch(launch, operation->residual_in, row->total, false);
+    if (!result && norm)
+        result = touch(launch, operation->residual_out, row->total, true);
+    if (!result && norm)
+        result = touch(launch, operation->gamma, row->row_bytes, false);
+    if (!result && (fp8 || fp4))
+        result = touch(launch, operation->scale, sizeof(float), false);
+    if (!result && (fp8 || fp4))
+        result = touch(launch, operation->quant_out, fp8 ? elements : elements / 2, true);
+    if (!result && fp4)
+        result = touch(launch, operation->scale_out, elements / 16, true);
+    return result;
+}
+
+CUresult fake_twin_row_prepare(struct fake_twin_row *row, const struct fake_launch *launch, const struct tck_cuda_operation *operation)
+{
+    bool wide = operation->flags & TCK_CUDA_WIDE;
+    CUresult result;
+    memset(row, 0, sizeof(*row));
+    row->operation = operation;
+    row->loops = tck_loops_best();
+    row->dtype = strstr(launch->name, "_fp32_") ? TCW_FP32 : strstr(launch->name, "_fp16_") ? TCW_FP16 : TCW_BF16;
+    row->row_bytes = (uint64_t)operation->row_packs * TCK_CUDA_PACK;
+    row->total = operation->tokens * row->row_bytes;
+    row->rows = operation->residual_in || operation->bias;
+    if ((uint64_t)operation->hidden * tcw_dtype_bytes(row->dtype) != row->row_bytes) {
+        fake_complain("%s: %u elements are not %u packs", launch->name, operation->hidden, operation->row_packs);
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    result = touch_all(row, launch);
+    if (result)
+        return result;
+    row->desc = (struct tcw_plan_desc){.op = TCW_OP_ALL_REDUCE,
+                                       .dtype = (uint16_t)row->dtype,
+                                       .fusion = (uint16_t)fusion_of(operation),
+                                       .redop = TCW_SUM,
+                                       .flags = operation->bias ? TCW_PLAN_BIAS : 0,
+                                       .hidden = operation->hidden,
+                                       .max_tokens = operation->tokens};
+    memcpy(&row->desc.eps_bits, &operation->eps, sizeof(row->desc.eps_bits));
+    row->in[0] = operation->in;
+    row->out[0] = operation->out;
+    row->run = (struct tck_run){.desc = &row->desc,
+                                .tokens = operation->tokens,
+                                .in = row->in,
+                                .out = row->out,
+                                .residual_in = operation->residual_in,
+                                .residual_out = operation->residual_out,
+                                .norm_weight = operation->gamma,
+                                .bias = operation->bias,
+                                .scale = operation->scale,
+                                .quant_out = operation->quant_out,
+                                .scale_out = operation->scale_out};
+    if (row->rows)
+        tck_epilogue_prepare(&row->epilogue, &row->run, row->loops, wide, operation->flags & TCK_CUDA_ROUND_SQUARES,
+                             operation->flags & TCK_CUDA_GAMMA_FIRST ? TCK_NORM_GAMMA_FIRST : TCK_NORM_SCALE_FIRST);
+    return CUDA_SUCCESS;
+}
+
+void fake_twin_row_finish(struct fake_twin_row *row, const void *const *src, uint32_t count, uint64_t at, uint64_t bytes)
+{
+    struct tck_reduction reduction = {.dst = (unsigned char *)row->operation->out + at,
+                                      .src = src,
+                                      .count = count,
+                                      .dtype = row->dtype,
+                                      .redop = TCW_SUM,
+                                      .wide = row->operation->flags & TCK_CUDA_WIDE,
+                                      .elements = bytes / tcw_dtype_bytes(row->dtype)};
+    const void *here[TCK_CUDA_RANKS];
+    if (!row->rows) {
+        row->loops->reduce(&reduction);
+        return;
+    }
+    for (uint64_t done = 0; done < bytes; done += row->row_bytes) {
+        for (uint32_t i = 0; i < count; i++)
+            here[i] = (const unsigned char *)src[i] + done;
+        tck_epilogue_row(&row->epilogue, (at + done) / row->row_bytes, here, count);
+    }
+}
+
+CUresult fake_twin_epilogue(const struct fake_launch *launch)
+{
+    const struct tck_cuda_args *args = launch->params;
+    struct fake_twin_row *row = malloc(sizeof(*row));
+    const void *src[1] = {args->run.in};
+    CUresult result = row ? fake_twin_row_prepare(row, launch, &args->run) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (!result)
+        fake_twin_row_finish(row, src, 1, 0, row->total);
+    free(row);
+    return result;
+}
