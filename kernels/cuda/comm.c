@@ -1,0 +1,182 @@
+#include "cuda/device.h"
+#include "cuda/operation.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* args.h says the same in words that nvcc understands. */
+_Static_assert(sizeof(struct tck_cuda_record) == sizeof(struct tcw_device_record), "records of the flight recorder");
+_Static_assert(offsetof(struct tck_cuda_record, start_ns) == offsetof(struct tcw_device_record, start_ns), "start_ns");
+_Static_assert(offsetof(struct tck_cuda_record, end_ns) == offsetof(struct tcw_device_record, end_ns), "end_ns");
+_Static_assert(offsetof(struct tck_cuda_record, plan_id) == offsetof(struct tcw_device_record, plan_id), "plan_id");
+_Static_assert(offsetof(struct tck_cuda_record, tokens) == offsetof(struct tcw_device_record, tokens), "tokens");
+_Static_assert(sizeof(struct tck_cuda_progress) == sizeof(struct tcw_device_progress), "progress");
+_Static_assert(offsetof(struct tck_cuda_progress, fault) == offsetof(struct tcw_device_progress, fault), "fault");
+_Static_assert(offsetof(struct tck_cuda_progress, fault_step) == offsetof(struct tcw_device_progress, fault_step), "fault_step");
+_Static_assert(offsetof(struct tck_cuda_progress, their_step) == offsetof(struct tcw_device_progress, their_step), "their_step");
+_Static_assert(offsetof(struct tck_cuda_progress, records) == offsetof(struct tcw_device_progress, records), "records");
+_Static_assert((int)TCK_CUDA_RECORDS == (int)TCW_DEVICE_RECORDS && (int)TCK_CUDA_RANKS == (int)TCK_CUDA_MAX_RANKS, "sizes");
+_Static_assert(sizeof(struct tck_cuda_state) == 256 && offsetof(struct tck_cuda_state, arrived) == 128, "state");
+
+enum { ONESHOT, TWOSHOT, FAMILIES, FORMS = 2, TYPES = 3 };
+
+struct kernel {
+    CUfunction function;
+    uint32_t registers;
+};
+
+struct tck_cuda_comm {
+    struct tck_device *device;
+    struct tck_cuda_link link;
+    struct kernel kernels[FAMILIES][FORMS][TYPES];
+};
+
+static const struct {
+    const char *name;
+    tck_cuda_shape_function *shape;
+} families[FAMILIES] = {{"oneshot", tck_cuda_oneshot_shape}, {"twoshot", tck_cuda_twoshot_shape}};
+
+int tck_cuda_workspace_format(struct tck_device *device, void *base, uint64_t bytes)
+{
+    const struct tck_cuda_driver *driver = tck_cuda_driver();
+    CUstreamCaptureMode mode;
+    CUresult result;
+    int code;
+    if (bytes < TCK_CUDA_HEADER_BYTES)
+        return TCW_EINVAL;
+    code = tck_cuda_begin_setup(device, &mode);
+    if (code)
+        return code;
+    result = driver->cuMemsetD8((CUdeviceptr)base, 0, TCK_CUDA_HEADER_BYTES);
+    if (result == CUDA_SUCCESS)
+        result = driver->cuMemsetD32((CUdeviceptr)base + TCK_CUDA_HEADER_BYTES, TCK_CUDA_SENTINEL, (bytes - TCK_CUDA_HEADER_BYTES) / 4);
+    if (result == CUDA_SUCCESS)
+        result = driver->cuCtxSynchronize();
+    tck_cuda_end_setup(device, mode);
+    return tck_cuda_code(result);
+}
+
+static int load_kernels(struct tck_cuda_comm *comm)
+{
+    static const char *const forms[FORMS] = {"plain", "norm"};
+    uint32_t n = comm->link.nranks;
+    char name[64], ranks[8] = "n";
+    int code = 0;
+    if (n == 2 || n == 4 || n == 8)
+        snprintf(ranks, sizeof(ranks), "%u", n);
+    for (int family = 0; family < FAMILIES && !code; family++)
+        for (int form = 0; form < FORMS && !code; form++)
+            for (unsigned type = 0; type < TYPES && !code; type++) {
+                struct kernel *kernel = &comm->kernels[family][form][type];
+                if (n == 1)
+                    snprintf(name, sizeof(name), "tck_epilogue_%s_%s", tck_cuda_type_name(type), forms[form]);
+                else
+                    snprintf(name, sizeof(name), "tck_%s_%s_%s_%s", families[family].name, tck_cuda_type_name(type), forms[form], ranks);
+                code = tck_cuda_kernel(comm->device, name, &kernel->function);
+                if (!code)
+                    kernel->registers = tck_cuda_kernel_registers(kernel->function);
+            }
+    return code;
+}
+
+static int fill_link(struct tck_cuda_link *link, const struct tck_cuda_comm_params *params)
+{
+    enum { LINE_PACKS = 128 / TCK_CUDA_PACK };
+    if (!params->nranks || params->nranks > TCK_CUDA_MAX_RANKS || params->rank >= params->nranks)
+        return TCW_EINVAL;
+    *link = (struct tck_cuda_link){
+        .rank = params->rank,
+        .nranks = params->nranks,
+        .abort_word = (const uint64_t *)params->abort_word,
+        .deadline_ns = (const uint64_t *)params->deadline_ns,
+        .progress = (struct tck_cuda_progress *)params->progress,
+    };
+    if (params->nranks == 1) /* exchanges nothing */
+        return 0;
+    if (!params->workspaces || params->workspace_bytes <= TCK_CUDA_HEADER_BYTES || !params->abort_word || !params->deadline_ns ||
+        !params->progress)
+        return TCW_EINVAL;
+    for (uint32_t i = 0; i < params->nranks; i++)
+        link->workspaces[i] = params->workspaces[i];
+    link->buffer_packs = (params->workspace_bytes - TCK_CUDA_HEADER_BYTES) / TCK_CUDA_PACK / TCK_CUDA_BUFFERS / LINE_PACKS * LINE_PACKS;
+    return 0;
+}
+
+int tck_cuda_comm_create(const struct tck_cuda_comm_params *params, struct tck_cuda_comm **created)
+{
+    struct tck_cuda_comm *comm = calloc(1, sizeof(*comm));
+    int code;
+    if (!comm)
+        return TCW_ENOMEM;
+    comm->device = params->device;
+    code = fill_link(&comm->link, params);
+    if (!code)
+        code = tck_cuda_enter(comm->device);
+    if (!code) {
+        code = load_kernels(comm);
+        tck_cuda_leave(comm->device);
+    }
+    if (code)
+        free(comm);
+    else
+        *created = comm;
+    return code;
+}
+
+void tck_cuda_comm_destroy(struct tck_cuda_comm *comm)
+{
+    free(comm);
+}
+
+/* The family for a run, and what its strategy means for the arithmetic. */
+static int choose(const struct tck_cuda_comm *comm, const struct tck_run *run, uint32_t *flags)
+{
+    enum { LIBRARY_ONE_SHOT_BYTES = 512 << 10, UB_ONE_SHOT_ELEMENTS = 128 << 10 }; /* of all ranks together: seed-spec 15.4, 13.3 */
+    const struct tcw_plan_desc *desc = run->desc;
+    uint64_t elements = run->tokens * desc->hidden * comm->link.nranks, bytes = elements * tcw_dtype_bytes(desc->dtype);
+    int family;
+    if (desc->flags & TCW_PLAN_ACC_FP32)
+        *flags |= TCK_CUDA_WIDE;
+    switch (run->strategy) {
+    case TCW_STRATEGY_ONESHOT:
+        return ONESHOT;
+    case TCW_STRATEGY_TWOSHOT:
+        return TWOSHOT;
+    case TCW_STRATEGY_MIN_LATENCY:
+        return run->tokens <= 128 || desc->hidden < comm->link.nranks ? ONESHOT : TWOSHOT;
+    case TCW_STRATEGY_MNNVL:
+        family = bytes <= LIBRARY_ONE_SHOT_BYTES ? ONESHOT : TWOSHOT;
+        *flags |= TCK_CUDA_WIDE | TCK_CUDA_ROUND_SQUARES | (family == TWOSHOT ? TCK_CUDA_GAMMA_FIRST : 0);
+        return family;
+    case TCW_STRATEGY_SYMM_MEM: /* without multicast: any sum in fp32 that is rounded once (seed-spec 12) */
+        *flags |= TCK_CUDA_WIDE;
+        return bytes <= LIBRARY_ONE_SHOT_BYTES ? ONESHOT : TWOSHOT;
+    case TCW_STRATEGY_UB:
+        *flags |= TCK_CUDA_WIDE | TCK_CUDA_FP8_UNROUNDED;
+        return elements <= UB_ONE_SHOT_ELEMENTS ? ONESHOT : TWOSHOT;
+    default:
+        return TCW_ENOTSUP;
+    }
+}
+
+int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, bool trigger_early)
+{
+    const struct tck_device_facts *facts = tck_device_facts(comm->device);
+    struct tck_cuda_args args = {.link = comm->link};
+    uint32_t flags = trigger_early ? TCK_CUDA_TRIGGER_EARLY : 0;
+    int family = choose(comm, run, &flags), code;
+    if (family < 0)
+        return family;
+    code = tck_cuda_operation_prepare(run, run->in[0], &args.run);
+    if (code)
+        return code;
+    args.run.flags |= flags;
+    if (comm->link.nranks == 1)
+        family = ONESHOT;
+    const struct kernel *kernel = &comm->kernels[family][args.run.residual_in != NULL][run->desc->dtype];
+    struct tck_cuda_target target = {
+        .compute = facts->compute, .multiprocessors = facts->multiprocessors, .registers = kernel->registers, .blocks = run->blocks};
+    return tck_cuda_operation_launch(kernel->function, families[family].shape, &target, &args, (uint32_t)tcw_dtype_bytes(run->desc->dtype),
+                                     stream);
+}

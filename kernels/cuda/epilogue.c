@@ -1,0 +1,22 @@
+#include "cuda/operation.h"
+
+#include <stdio.h>
+
+/* A group of one without an exchange. */
+int tck_cuda_epilogue_launch(struct tck_device *device, const struct tck_run *run, const void *sum, CUstream stream)
+{
+    const struct tck_device_facts *facts = tck_device_facts(device);
+    struct tck_cuda_args args = {.link = {.nranks = 1}};
+    CUfunction function;
+    char name[64];
+    int code = tck_cuda_operation_prepare(run, sum, &args.run);
+    if (code)
+        return code;
+    snprintf(name, sizeof(name), "tck_epilogue_%s_%s", tck_cuda_type_name(run->desc->dtype), tck_cuda_form_name(&args.run));
+    code = tck_cuda_kernel(device, name, &function);
+    if (code)
+        return code;
+    struct tck_cuda_target target = {
+        .compute = facts->compute, .multiprocessors = facts->multiprocessors, .registers = tck_cuda_kernel_registers(function)};
+    return tck_cuda_operation_launch(function, tck_cuda_oneshot_shape, &target, &args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), stream);
+}

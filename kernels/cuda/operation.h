@@ -1,0 +1,33 @@
+/*
+ * From a run to what a kernel is given: checks of pointers, flags, and the cutting of a run into launches. Owner: nobody, functions over
+ * the caller's structs. Threads: any.
+ */
+#ifndef TCK_CUDA_OPERATION_H
+#define TCK_CUDA_OPERATION_H
+
+#include "cuda/family.h"
+
+#include <tck/cuda_comm.h>
+
+/*
+ * Fills *operation for all tokens of a run with `in` in place of run->in[0]; flags that depend on the strategy are the caller's affair.
+ * 0; EINVAL: a buffer is missing; ENOTSUP: of a kind that kernels do not take, or not aligned to 16 bytes.
+ */
+int tck_cuda_operation_prepare(const struct tck_run *run, const void *in, struct tck_cuda_operation *operation);
+
+/* Says in *part the `tokens` from token `first` of the run *whole; flags TCK_CUDA_LAST by itself. */
+void tck_cuda_operation_cut(const struct tck_cuda_operation *whole, uint32_t element_bytes, uint64_t first, uint64_t tokens,
+                            struct tck_cuda_operation *part);
+
+/* "plain" or "norm", and the type as kernels are named; NULL for types that kernels do not take. */
+const char *tck_cuda_form_name(const struct tck_cuda_operation *operation);
+const char *tck_cuda_type_name(unsigned dtype);
+
+/* What is to be known of a kernel for its shape. */
+uint32_t tck_cuda_kernel_registers(CUfunction function);
+
+/* Enqueues all launches of a run. `shape` is asked for each. 0, EINVAL (the workspace is too small), or what the driver's answer means. */
+int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shape, const struct tck_cuda_target *target,
+                              const struct tck_cuda_args *whole, uint32_t element_bytes, CUstream stream);
+
+#endif
