@@ -12,7 +12,7 @@ separate_arguments(INCLUDES)
 list(SORT ARCHITECTURES COMPARE NATURAL)
 
 # The arithmetic is the host device's, bit by bit, so nothing is contracted. The rest (subnormal numbers, division, roots) is nvcc's default.
-set(options -std=c++17 -O3 -fmad=false -Werror all-warnings -Wno-deprecated-gpu-targets)
+set(options -std=c++17 -O3 -fmad=false --compress-mode=size -Werror all-warnings -Wno-deprecated-gpu-targets)
 foreach(directory ${INCLUDES})
   list(APPEND options -I ${directory})
 endforeach()
