@@ -1,5 +1,6 @@
 /*
- * Talking to systemd, when built with libsystemd and started by it; otherwise every call does nothing. Loop thread; owns nothing.
+ * Talking to systemd, when started by it; otherwise every call does nothing. Its socket and its watchdog need libsystemd. Nothing here
+ * waits for systemd. Loop thread; owns nothing.
  */
 #ifndef TCD_CONTROL_NOTIFY_H
 #define TCD_CONTROL_NOTIFY_H
