@@ -52,8 +52,8 @@ void tcd_alarm_set(struct tcd_alarm *alarm, struct tcd_clock *clock, uint64_t ms
 
     tcd_alarm_stop(alarm);
     uv_update_time(clock->timer.loop);
-    /* At least the next millisecond: an alarm that sets itself again must let the loop turn. */
-    alarm->due_ms = uv_now(clock->timer.loop) + (ms ? ms : 1);
+    /* The loop counts whole milliseconds, so one more: no alarm is early, and one that sets itself again lets the loop turn. */
+    alarm->due_ms = uv_now(clock->timer.loop) + ms + 1;
     alarm->ring = ring;
     alarm->arg = arg;
     alarm->clock = clock;
