@@ -9,7 +9,7 @@
 
 static const struct tcc_option options[] = {
     {"group", "NAME", "of the ranks of this group", 'g'},
-    {"ranks", "N", "or of this many ranks (default 2)", 'n'},
+    {"ranks", "N", "or of this many ranks (default: as many as there are sizes, else 2)", 'n'},
     {"dtype", "TYPE", "fp32 fp16 bf16 fp64 int8 ... (default bf16)", 'd'},
     {"fusion", "NAME", "epilogue of an all-reduce, such as residual-rms-norm", 'f'},
     {"strategy", "NAME", "as if the plan asked for it: oneshot twoshot ... (default auto)", 0},
@@ -17,7 +17,7 @@ static const struct tcc_option options[] = {
     {"redop", "NAME", "sum min max prod avg (default sum)", 0},
     {"max-tokens", "N", "largest token count of the plan (default: of this run)", 0},
     {"eps", "NUMBER", "epsilon of the norm (default 1e-6)", 0},
-    {"sizes", "A,B,...", "uneven extents of an all-gather or reduce-scatter, by rank", 0},
+    {"sizes", "A,B,...", "uneven extents of an all-gather or reduce-scatter, by rank; SHAPE then begins with 1", 0},
     {"root", "RANK", "of a broadcast (default 0)", 0},
     {"bias", NULL, "with a bias", 0},
     {"acc-fp32", NULL, "16-bit types accumulated in fp32", 0},
@@ -160,10 +160,10 @@ static tcc_exit answer(struct tcc_session *session, const struct tcw_admin *ques
 static tcc_exit run(struct tcc_session *session)
 {
     struct tcc_shape_request request = request_of(session);
-    const char *group = tcc_option(session, "group");
+    const char *group = tcc_option(session, "group"), *sizes = tcc_option(session, "sizes");
     struct tcw_admin question = {.command = TCW_ADMIN_EXPLAIN};
     struct tcw_complaint complaint;
-    unsigned long long ranks = group ? 0 : 2;
+    unsigned long long ranks = group ? 0 : sizes ? tcc_shape_ranks(sizes) : 2;
 
     if (!tcc_option_u64(session, "ranks", 1, TCW_MAX_RANKS, &ranks))
         return TCC_EXIT_USAGE;
@@ -179,6 +179,8 @@ static tcc_exit run(struct tcc_session *session)
     } else {
         question.size = (uint32_t)ranks;
     }
+    if (ranks && sizes && tcc_shape_ranks(sizes) != ranks)
+        return tcc_misuse(session, "sizes: found %u numbers, allowed: one for each of %llu ranks", tcc_shape_ranks(sizes), ranks);
     if (ranks && tcw_plan_desc_check(&question.desc, (uint32_t)ranks, &complaint))
         return tcc_misuse(session, "%s", complaint.text);
     return answer(session, &question, (uint32_t)ranks);

@@ -195,6 +195,7 @@ static tcc_exit print_json(struct tcc_session *session, const struct tcc_snapsho
         tcc_json_u64(daemon, "executor_deaths", from->executor_deaths);
         tcc_json_u64(daemon, "reloads", from->reloads);
         tcc_json_u64(daemon, "reload_failures", from->reload_failures);
+        tcc_json_u64(daemon, "reload_refused", from->reload_refused);
         tcc_json_text(daemon, "last_problem", from->last_problem);
         tcc_json_u64(daemon, "last_problem_realtime_ns", from->last_problem_ns);
         groups = tcc_json_object(document, "groups");

@@ -128,6 +128,10 @@ static int parse_tensor(const struct tcc_shape_request *request, unsigned dtype,
         if (__builtin_mul_overflow(inner, values[i], &inner))
             return complain(complaint, "shape", "shape: found \"%s\", which is more than 2^64 elements", request->shape);
     }
+    if (request->sizes && values[0] != 1)
+        return complain(complaint, "shape",
+                        "shape: found \"%s\", but with sizes the first number is 1: they say how many of these each rank has",
+                        request->shape);
     desc->tensor_count = 1;
     desc->tensors[0] = (struct tcw_tensor){
         .outer = 1, .extent = gathers ? (request->sizes ? 0 : values[0]) : 1, .inner = inner, .dtype = dtype, .present = 1};
@@ -165,6 +169,31 @@ static int parse_words(const struct tcc_shape_request *request, struct tcw_plan_
     return 0;
 }
 
+/* What only some operations know, and no descriptor would show. */
+static int check_options(const struct tcc_shape_request *request, unsigned op, struct tcw_complaint *complaint)
+{
+    bool reduces = op == TCW_OP_ALL_REDUCE, gathers = op == TCW_OP_ALL_GATHER || op == TCW_OP_REDUCE_SCATTER;
+
+    if (request->sizes && !gathers)
+        return complain(complaint, "sizes", "sizes: found \"%s\", %s takes none", request->sizes, request->op);
+    if (request->max_tokens && !reduces)
+        return complain(complaint, "max_tokens", "max-tokens: found \"%s\", %s takes none", request->max_tokens, request->op);
+    if (request->eps && !reduces)
+        return complain(complaint, "eps", "eps: found \"%s\", %s takes none", request->eps, request->op);
+    if (request->root && op != TCW_OP_BROADCAST)
+        return complain(complaint, "root", "root: found \"%s\", %s takes none", request->root, request->op);
+    return 0;
+}
+
+unsigned tcc_shape_ranks(const char *sizes)
+{
+    unsigned ranks = 1;
+
+    for (; *sizes; sizes++)
+        ranks += *sizes == ',';
+    return ranks;
+}
+
 int tcc_shape_parse(const struct tcc_shape_request *request, struct tcw_plan_desc *desc, uint64_t *tokens, struct tcw_complaint *complaint)
 {
     uint64_t root = 0;
@@ -174,6 +203,8 @@ int tcc_shape_parse(const struct tcc_shape_request *request, struct tcw_plan_des
     memset(desc, 0, sizeof *desc);
     *tokens = 0;
     rc = parse_words(request, desc, &dtype, complaint);
+    if (!rc)
+        rc = check_options(request, desc->op, complaint);
     if (rc)
         return rc;
     desc->flags =

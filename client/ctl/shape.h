@@ -21,4 +21,7 @@ struct tcc_shape_request {
  */
 int tcc_shape_parse(const struct tcc_shape_request *request, struct tcw_plan_desc *desc, uint64_t *tokens, struct tcw_complaint *complaint);
 
+/* How many ranks `sizes` speaks of. */
+unsigned tcc_shape_ranks(const char *sizes);
+
 #endif

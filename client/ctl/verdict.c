@@ -175,6 +175,18 @@ static void judge_groups(const struct tcc_snapshot *snapshot, struct tcc_verdict
     }
 }
 
+/* A group that is broken says why itself. */
+static bool told_by_group(const struct tcc_snapshot *snapshot, const char *problem)
+{
+    for (size_t i = 0; i < snapshot->group_count; i++) {
+        const struct tcw_stats_group *group = &snapshot->groups[i];
+
+        if (group->state == TCC_GROUP_BROKEN && *group->problem && strstr(problem, group->problem))
+            return true;
+    }
+    return false;
+}
+
 static void judge_history(const struct tcc_snapshot *snapshot, struct tcc_verdict *verdict)
 {
     const struct tcw_stats_daemon *daemon = &snapshot->daemon;
@@ -185,13 +197,12 @@ static void judge_history(const struct tcc_snapshot *snapshot, struct tcc_verdic
     if (tcc_or_zero(daemon->clients_died))
         add(verdict, TCC_NOTICE, "clients-died", "%s client%s died without a word", tcc_count(daemon->clients_died).s,
             daemon->clients_died == 1 ? "" : "s");
-    if (tcc_or_zero(daemon->reload_failures))
-        add(verdict, TCC_NOTICE, "reload-refused", "%s changed configuration%s refused (trtcollctl reload says why)",
-            tcc_count(daemon->reload_failures).s, daemon->reload_failures == 1 ? " was" : "s were");
+    if (tcc_or_zero(daemon->reload_refused))
+        add(verdict, TCC_NOTICE, "reload-refused", "the changed configuration was refused (trtcollctl reload says why)");
     if (snapshot->about.dropped)
         add(verdict, TCC_NOTICE, "stats-full", "%s rows did not fit into the stats segment: lists are incomplete",
             tcc_count(snapshot->about.dropped).s);
-    if (verdict->count && *daemon->last_problem)
+    if (verdict->count && *daemon->last_problem && !told_by_group(snapshot, daemon->last_problem))
         add(verdict, TCC_NOTICE, "last-problem", "the latest problem, at %s: %s", tcc_time(daemon->last_problem_ns).s,
             daemon->last_problem);
 }

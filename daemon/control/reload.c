@@ -185,6 +185,7 @@ void tcd_reload(struct tcd_daemon *daemon, struct tcd_reload_report *report)
     *report = (struct tcd_reload_report){.code = 0};
     tcd_notify_reloading();
     report->code = load(&reloading);
+    daemon->counters.reload_refused = report->code != 0;
     if (report->code) {
         daemon->counters.reload_failures++;
         tcd_daemon_problem(daemon, "reload: %s is not valid, nothing has changed", daemon->config_path);

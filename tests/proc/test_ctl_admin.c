@@ -74,10 +74,13 @@ static void test_reload(void **state)
     shows("config.json: /deadlines/operation_ms: found 100000000");
     shows("nothing has changed");
     json(daemon, "config", "d[\"answer\"][\"deadlines\"][\"operation_ms\"] == 7000");
-    until(daemon, "status", EXIT_OK, "1 changed configuration was refused");
+    until(daemon, "status", EXIT_OK, "the changed configuration was refused");
     settings.operation_ms = 7000;
     settings.more = NULL;
     proc_daemon_configure(daemon, &settings);
+    ctl(daemon, "reload", EXIT_OK);
+    until(daemon, "--json status | tr -d ' \\n'", EXIT_OK, "\"reload_refused\":0");
+    json(daemon, "status", "not any(p[\"kind\"] == \"reload-refused\" for p in d[\"problems\"])");
     proc_daemon_finish(daemon);
 }
 

@@ -79,6 +79,7 @@ static void test_others(void **state)
            &desc, &tokens);
     assert_int_equal(desc.flags, TCW_PLAN_SIZES);
     assert_int_equal(desc.sizes[2], 5);
+    assert_int_equal(tcc_shape_ranks("3,0,5,1"), 4);
     assert_int_equal(desc.redop, TCW_MAX);
 
     accept(&(struct tcc_shape_request){.op = "all-to-all", .shape = "4096"}, 4, &desc, &tokens);
@@ -101,7 +102,13 @@ static void test_refusals(void **state)
     refuse(&(struct tcc_shape_request){.op = "all-reduce", .shape = "1x8", .fusion = "everything"}, "fusion", "residual-rms-norm");
     refuse(&(struct tcc_shape_request){.op = "all-reduce", .shape = "9x8", .max_tokens = "8"}, "max_tokens", "9 or more");
     refuse(&(struct tcc_shape_request){.op = "all-reduce", .shape = "9x8", .eps = "tiny"}, "eps", "0 to 1");
-    refuse(&(struct tcc_shape_request){.op = "all-gather", .shape = "9", .sizes = "1,,2"}, "sizes", "commas");
+    refuse(&(struct tcc_shape_request){.op = "all-gather", .shape = "1", .sizes = "1,,2"}, "sizes", "commas");
+    refuse(&(struct tcc_shape_request){.op = "all-gather", .shape = "4096", .sizes = "1,2"}, "shape", "the first number is 1");
+    refuse(&(struct tcc_shape_request){.op = "all-reduce", .shape = "1x8", .sizes = "1,2"}, "sizes", "all-reduce takes none");
+    refuse(&(struct tcc_shape_request){.op = "broadcast", .shape = "9", .sizes = "1,2"}, "sizes", "broadcast takes none");
+    refuse(&(struct tcc_shape_request){.op = "all-gather", .shape = "9", .max_tokens = "9"}, "max_tokens", "takes none");
+    refuse(&(struct tcc_shape_request){.op = "barrier", .eps = "0.1"}, "eps", "takes none");
+    refuse(&(struct tcc_shape_request){.op = "all-to-all", .shape = "9", .root = "1"}, "root", "takes none");
     refuse(&(struct tcc_shape_request){.op = "broadcast", .shape = "9", .root = "64"}, "root", "a rank");
 }
 

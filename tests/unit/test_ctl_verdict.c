@@ -233,6 +233,38 @@ static void test_broken(void **state)
     tcc_snapshot_free(&snapshot);
 }
 
+/* What a broken group says is not said again as the latest problem, and a configuration that was taken since is none. */
+static void test_nothing_twice(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tcw_stats_group group = {.group = 7, .epoch = 1, .size = 2, .joined = 2, .state = TCC_GROUP_BROKEN, .code = 6, .culprit = 1};
+    struct tcw_stats_daemon daemon = {.pid = (uint64_t)getpid(), .heartbeat_ns = tcw_now_ns(), .reload_failures = 3};
+    struct tcc_snapshot snapshot;
+    struct tcc_verdict verdict;
+
+    strcpy(group.name, "tp0");
+    strcpy(group.problem, "killed by signal 9");
+    strcpy(daemon.last_problem, "group 'tp0' (epoch 1) broke: killed by signal 9");
+    tcd_stats_put(fixture->stats, TCW_STATS_TABLE_GROUP, 0, &group);
+    tcd_stats_put(fixture->stats, TCW_STATS_TABLE_DAEMON, 0, &daemon);
+    load(fixture, &snapshot);
+    tcc_verdict_make(&snapshot, &verdict);
+    find(&verdict, "group-broken");
+    assert_int_equal(verdict.count, 1);
+    tcc_verdict_free(&verdict);
+    tcc_snapshot_free(&snapshot);
+
+    strcpy(daemon.last_problem, "reload: trtcolld.json is not valid, nothing has changed");
+    daemon.reload_refused = 1;
+    tcd_stats_put(fixture->stats, TCW_STATS_TABLE_DAEMON, 0, &daemon);
+    load(fixture, &snapshot);
+    tcc_verdict_make(&snapshot, &verdict);
+    expect_text(find(&verdict, "reload-refused"), "the changed configuration was refused");
+    expect_text(find(&verdict, "last-problem"), "is not valid");
+    tcc_verdict_free(&verdict);
+    tcc_snapshot_free(&snapshot);
+}
+
 static void test_device_and_drain(void **state)
 {
     struct fixture *fixture = *state;
@@ -352,6 +384,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_late, setup, teardown),
         cmocka_unit_test_setup_teardown(test_waiting_for_each_other, setup, teardown),
         cmocka_unit_test_setup_teardown(test_broken, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_twice, setup, teardown),
         cmocka_unit_test_setup_teardown(test_device_and_drain, setup, teardown),
         cmocka_unit_test_setup_teardown(test_older_daemon, setup, teardown),
         cmocka_unit_test_setup_teardown(test_life, setup, teardown),

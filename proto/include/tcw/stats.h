@@ -43,6 +43,7 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(executor_deaths, COUNTER, "", "executors that died")                                                                               \
     U64(reloads, COUNTER, "", "configurations applied")                                                                                    \
     U64(reload_failures, COUNTER, "", "configurations refused")                                                                            \
+    U64(reload_refused, GAUGE, "", "1: the configuration was refused when it was last read again")                                         \
     TEXT(version, TCW_STATS_TEXT, "version of the daemon")                                                                                 \
     TEXT(node, TCW_STATS_TEXT, "name of the node")                                                                                         \
     TEXT(last_problem, TCW_TEXT_BYTES, "the latest problem, in words")                                                                     \
