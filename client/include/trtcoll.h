@@ -467,8 +467,10 @@ struct trtcoll_barrier_desc {
 /*
  * trtcoll_plan_create_*: prepare a collective. All slow work (agreement, mapping, growth of workspaces) happens here.
  *
- * Collective: every rank of the group calls it, in the same order among the group's plans, with the same descriptor. The daemon compares: a
- * difference ends the call on every rank with EMISMATCH naming rank, field and both values, and nothing is made. Blocking   Until all ranks
+ * Collective: every rank of the group calls it exactly once for each plan, in the same order among the group's plans, with the same
+ * descriptor. The daemon compares: a difference ends the call on every rank with EMISMATCH naming rank, field and both values, and nothing
+ * is made. A call that failed counts too: after ETIMEOUT, the rank that never called is still one plan behind, and its next call is
+ * compared with the plan that the others waited for in vain. Blocking   Until all ranks
  * have called, at most the configuration's plan deadline. Ownership  *plan belongs to the group; trtcoll_plan_release gives it back,
  * leaving the group does too.
  *
