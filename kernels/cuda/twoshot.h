@@ -1,0 +1,33 @@
+/*
+ * What the two-shot kernels and their shape function both compute. Plain C and CUDA C++.
+ *
+ * Owner: nobody, pure functions. Threads: any.
+ */
+#ifndef TCK_CUDA_TWOSHOT_H
+#define TCK_CUDA_TWOSHOT_H
+
+#include "arith/hd.h"
+
+enum {
+    TCK_TWOSHOT_THREADS = 512, /* of a block, at most */
+    TCK_TWOSHOT_RING = 6,      /* rounds in a buffer, at least, when a run has more of them */
+};
+
+/* Plain form: packs of a shard, whole cache lines of 128 bytes. */
+TCK_HD uint32_t tck_twoshot_shard(uint32_t packs, uint32_t nranks)
+{
+    return ((packs + nranks - 1) / nranks + 7) & ~7u;
+}
+
+/* Norm form (seed-spec 8.1): tokens of a shard, and the first of them. */
+TCK_HD uint32_t tck_twoshot_tokens(uint32_t tokens, uint32_t nranks, uint32_t rank)
+{
+    return tokens / nranks + (rank < tokens % nranks);
+}
+TCK_HD uint32_t tck_twoshot_first(uint32_t tokens, uint32_t nranks, uint32_t rank)
+{
+    uint32_t rest = tokens % nranks;
+    return rank * (tokens / nranks) + (rank < rest ? rank : rest);
+}
+
+#endif

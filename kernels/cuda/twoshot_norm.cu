@@ -1,0 +1,284 @@
+/*
+ * Two-shot all-reduce with what follows a sum, in one launch: bias, residual, RMSNorm, quantization. Shards are whole tokens
+ * (seed-spec 8.1) of any number, fewer than ranks included. Owners send the sum, once: the residual is the same on all ranks, so each of
+ * them does the rest for all tokens by itself, which costs no wire and hides behind it.
+ *
+ * A cluster of blocks has one token of every shard per round. Grid: a multiple of the cluster, the same on all ranks. Block: a multiple of
+ * 32 up to TCK_TWOSHOT_THREADS. Static shared memory only. Rows of up to cluster * block packs stay in registers; longer ones pass through
+ * residual_out.
+ */
+#include "twoshot.cuh"
+
+/* Rows whose sums of squares are added up together: one barrier for all of them. */
+template <int NR> struct tck_batch {
+    enum { ROWS = NR == 0 ? 1 : NR < 4 ? NR : 4 };
+};
+
+/* This thread's cluster and its tokens. */
+struct tck_rows {
+    struct tck_place place;
+    uint32_t cluster, clusters;
+
+    TCK_MEMBER uint32_t at(uint32_t round) const { return round * clusters + cluster; }
+};
+
+template <int NR>
+TCK_DEVICE bool tck_row_of(const struct tck_twoshot<NR> &two, const struct tck_rows &rows, uint32_t shard, uint32_t round, uint64_t *row)
+{
+    const uint32_t tokens = (uint32_t)two.run.tokens, at = rows.at(round);
+    *row = tck_twoshot_first(tokens, two.ranks(), shard) + at;
+    return at < tck_twoshot_tokens(tokens, two.ranks(), shard);
+}
+
+template <int ROWS> using tck_row_totals = float[2][ROWS][TCK_MAX_CLUSTER * TCK_TWOSHOT_THREADS / 32];
+
+/* tck_row_total for several rows at once, behind one barrier. The order within a row is the same. */
+template <int ROWS>
+TCK_DEVICE void tck_rows_total(const struct tck_place &place, float mine[ROWS], tck_row_totals<ROWS> &partial, uint32_t parity)
+{
+    const uint32_t lane = threadIdx.x & 31, warps = blockDim.x / 32, mail = place.block * warps + threadIdx.x / 32;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+        mine[i] = tck_warp_total(mine[i]);
+#if __CUDA_ARCH__ >= 900
+    if (place.cluster > 1) {
+        if (lane < place.cluster) {
+#pragma unroll
+            for (int i = 0; i < ROWS; i++) {
+                uint32_t here = (uint32_t)__cvta_generic_to_shared(&partial[parity][i][mail]), there;
+                asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(lane));
+                asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(mine[i]) : "memory");
+            }
+        }
+        asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+        asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    } else
+#endif
+    {
+        if (lane == 0) {
+#pragma unroll
+            for (int i = 0; i < ROWS; i++)
+                partial[parity][i][mail] = mine[i];
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+        float total = 0;
+        for (uint32_t w = lane; w < place.cluster * warps; w += 32)
+            total = __fadd_rn(total, partial[parity][i][w]);
+        mine[i] = tck_warp_total(total);
+    }
+}
+
+/* u, from the sum of all ranks. */
+template <class T> TCK_DEVICE uint4 tck_row_u(const struct tck_cuda_operation &run, uint32_t pack, uint4 sum, uint4 residual)
+{
+    if (run.bias)
+        sum = T::add(sum, ((const uint4 *)run.bias)[pack]);
+    return T::add(sum, residual);
+}
+
+/* Rows in registers: one pack per thread and row. */
+template <class T, int NR> struct tck_short_rows {
+    enum { ROWS = tck_batch<NR>::ROWS, PEERS = tck_twoshot<NR>::PEERS };
+    struct tck_twoshot<NR> &two;
+    const struct tck_rows &rows;
+    tck_row_totals<ROWS> &partial;
+    uint32_t parity;
+    uint32_t pack;
+    uint4 gamma;
+    float factor;
+    uint4 own, own_before; /* this rank's sums of the running round and of the one before */
+
+    TCK_MEMBER tck_short_rows(struct tck_twoshot<NR> &t, const struct tck_rows &r, tck_row_totals<ROWS> &p)
+        : two(t), rows(r), partial(p), parity(0), pack(tck_place_pack(r.place, t.run, 0)), own(make_uint4(0, 0, 0, 0))
+    {
+        two.column = rows.cluster * two.run.row_packs + (mine() ? pack : 0);
+        gamma = tck_load_gamma<T>(two.run, pack);
+        factor = tck_quant_factor(two.run);
+    }
+
+    TCK_MEMBER bool mine() const { return pack < two.run.row_packs; }
+    TCK_MEMBER uint4 load(const void *base, uint64_t row) const { return ((const uint4 *)base)[row * two.run.row_packs + pack]; }
+
+    TCK_MEMBER void begun() const { tck_cluster_begun(rows.place); }
+
+    TCK_MEMBER void scatter(uint32_t round) const
+    {
+        uint4 v[PEERS];
+        uint64_t row;
+        if (NR) { /* all loads before the first store */
+#pragma unroll
+            for (int i = 0; i < PEERS; i++)
+                if (tck_row_of(two, rows, two.peer(i), round, &row) && mine())
+                    v[i] = load(two.run.in, row);
+        }
+        if (two.turn.dead)
+            return;
+#pragma unroll
+        for (uint32_t i = 0; i < two.ranks() - 1; i++)
+            if (tck_row_of(two, rows, two.peer(i), round, &row) && mine())
+                two.send(0, round, two.peer(i), tck_sendable(NR ? v[NR ? i : 0] : load(two.run.in, row)));
+    }
+
+    TCK_MEMBER void reduce(uint32_t round)
+    {
+        uint64_t row;
+        own_before = own;
+        if (!tck_row_of(two, rows, two.rank(), round, &row) || !mine())
+            return;
+        own = tck_sendable(two.template sum<T>(round, load(two.run.in, row)));
+        two.send_all(1, round, own);
+    }
+
+    /* Rows of the shards [first, first + ROWS), whose sums are in v. */
+    TCK_MEMBER void finish_batch(uint32_t round, uint32_t first, uint4 v[ROWS], const uint4 residual[ROWS])
+    {
+        float squares[ROWS];
+        uint64_t row;
+#pragma unroll
+        for (uint32_t i = 0; i < ROWS; i++) {
+            squares[i] = 0;
+            if (!tck_row_of(two, rows, first + i, round, &row) || !mine())
+                continue;
+            v[i] = tck_row_u<T>(two.run, pack, v[i], residual[i]);
+            ((uint4 *)two.run.residual_out)[row * two.run.row_packs + pack] = v[i];
+            squares[i] = tck_pack_squares<T>(two.run, v[i]);
+        }
+        tck_rows_total<ROWS>(rows.place, squares, partial, parity);
+        parity ^= 1;
+#pragma unroll
+        for (uint32_t i = 0; i < ROWS; i++)
+            if (tck_row_of(two, rows, first + i, round, &row)) /* the same for all threads of the block */
+                tck_pack_finish<T>(two.run, row, pack, v[i], gamma, tck_row_inverse(two.run, squares[i]), factor);
+    }
+
+    TCK_MEMBER void finish(uint32_t round)
+    {
+        const uint4 sum_of_mine = round + 1 < two.rounds ? own_before : own; /* the last round is finished behind its own reduction */
+        for (uint32_t first = 0; first < two.ranks(); first += ROWS) {
+            uint4 v[ROWS], residual[ROWS];
+            uint32_t wanted = 0;
+            uint64_t row;
+#pragma unroll
+            for (uint32_t i = 0; i < ROWS; i++) {
+                v[i] = residual[i] = make_uint4(0, 0, 0, 0);
+                if (tck_row_of(two, rows, first + i, round, &row) && mine()) {
+                    residual[i] = load(two.run.residual_in, row);
+                    wanted |= (uint32_t)(first + i != two.rank()) << i;
+                }
+            }
+            two.template receive<ROWS>(1, round, first, wanted, v);
+#pragma unroll
+            for (uint32_t i = 0; i < ROWS; i++)
+                if (first + i == two.rank())
+                    v[i] = sum_of_mine;
+            finish_batch(round, first, v, residual);
+        }
+    }
+};
+
+/* Rows that are longer than a cluster has threads, one at a time; what is known of them lies in residual_out meanwhile. */
+template <class T, int NR> struct tck_long_rows {
+    struct tck_twoshot<NR> &two;
+    const struct tck_rows &rows;
+    tck_row_totals<1> &partial;
+    uint32_t parity;
+    float factor;
+
+    TCK_MEMBER tck_long_rows(struct tck_twoshot<NR> &t, const struct tck_rows &r, tck_row_totals<1> &p)
+        : two(t), rows(r), partial(p), parity(0), factor(tck_quant_factor(t.run))
+    {
+    }
+
+    /* This thread's pack of its row at `step`; false behind the last. */
+    TCK_MEMBER bool take(uint32_t step, uint32_t *pack)
+    {
+        *pack = tck_place_pack(rows.place, two.run, step);
+        two.column = rows.cluster * two.run.row_packs + *pack;
+        return *pack < two.run.row_packs;
+    }
+    TCK_MEMBER uint64_t at(uint64_t row, uint32_t pack) const { return row * two.run.row_packs + pack; }
+
+    TCK_MEMBER void begun() const { tck_cluster_begun(rows.place); }
+
+    TCK_MEMBER void scatter(uint32_t round)
+    {
+        uint64_t row;
+        uint32_t pack;
+        for (uint32_t i = 0; i < two.ranks() - 1 && !two.turn.dead; i++)
+            if (tck_row_of(two, rows, two.peer(i), round, &row))
+                for (uint32_t step = 0; step < rows.place.steps; step++)
+                    if (take(step, &pack))
+                        two.send(0, round, two.peer(i), tck_sendable(((const uint4 *)two.run.in)[at(row, pack)]));
+    }
+
+    TCK_MEMBER void reduce(uint32_t round)
+    {
+        uint64_t row;
+        uint32_t pack;
+        if (!tck_row_of(two, rows, two.rank(), round, &row))
+            return;
+        for (uint32_t step = 0; step < rows.place.steps; step++)
+            if (take(step, &pack)) {
+                uint4 sum = tck_sendable(two.template sum<T>(round, ((const uint4 *)two.run.in)[at(row, pack)]));
+                two.send_all(1, round, sum);
+                ((uint4 *)two.run.residual_out)[at(row, pack)] = sum;
+            }
+    }
+
+    TCK_MEMBER void finish_row(uint32_t round, uint32_t shard, uint64_t row)
+    {
+        uint4 *u = (uint4 *)two.run.residual_out;
+        float squares[1] = {0};
+        uint32_t pack;
+        for (uint32_t step = 0; step < rows.place.steps; step++)
+            if (take(step, &pack)) {
+                uint4 sum = shard == two.rank() ? u[at(row, pack)] : two.receive_one(1, round, shard);
+                sum = tck_row_u<T>(two.run, pack, sum, ((const uint4 *)two.run.residual_in)[at(row, pack)]);
+                u[at(row, pack)] = sum;
+                squares[0] = __fadd_rn(squares[0], tck_pack_squares<T>(two.run, sum));
+            }
+        tck_rows_total<1>(rows.place, squares, partial, parity);
+        parity ^= 1;
+        const float inverse = tck_row_inverse(two.run, squares[0]);
+        for (uint32_t step = 0; step < rows.place.steps; step++) {
+            bool has = take(step, &pack);
+            tck_pack_finish<T>(two.run, row, pack, has ? u[at(row, pack)] : make_uint4(0, 0, 0, 0), tck_load_gamma<T>(two.run, pack),
+                               inverse, factor);
+        }
+    }
+
+    TCK_MEMBER void finish(uint32_t round)
+    {
+        uint64_t row;
+        for (uint32_t shard = 0; shard < two.ranks(); shard++)
+            if (tck_row_of(two, rows, shard, round, &row)) /* the same for all threads of the cluster */
+                finish_row(round, shard, row);
+    }
+};
+
+template <class T, int NR> TCK_DEVICE void tck_twoshot_norm(const struct tck_cuda_args &args)
+{
+    __shared__ tck_row_totals<tck_batch<NR>::ROWS> partial;
+    const uint64_t start = tck_global_ns();
+    struct tck_twoshot<NR> two(args);
+    struct tck_rows rows;
+    rows.place = tck_place_find(args.run);
+    rows.cluster = blockIdx.x / rows.place.cluster;
+    rows.clusters = gridDim.x / rows.place.cluster;
+    tck_cluster_begin(rows.place);
+    tck_stream_order(args.run);
+    const uint32_t longest = tck_twoshot_tokens((uint32_t)args.run.tokens, two.ranks(), 0);
+    two.begin(rows.clusters * args.run.row_packs, (longest + rows.clusters - 1) / rows.clusters);
+    if (rows.place.steps == 1) {
+        struct tck_short_rows<T, NR> flow(two, rows, partial);
+        tck_twoshot_rounds(two, flow, start);
+    } else {
+        struct tck_long_rows<T, NR> flow(two, rows, *(tck_row_totals<1> *)partial);
+        tck_twoshot_rounds(two, flow, start);
+    }
+}
+
+TCK_TWOSHOT_KERNELS(norm)
