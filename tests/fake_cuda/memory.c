@@ -164,6 +164,11 @@ CUresult fake_memory_touch(const struct fake_context *context, const char *who, 
     return CUDA_ERROR_ILLEGAL_ADDRESS;
 }
 
+CUresult trtcoll_fake_touch(CUcontext context, const char *who, const void *address, uint64_t bytes, bool write)
+{
+    return fake_memory_touch((const struct fake_context *)context, who, address, bytes, write, false);
+}
+
 static CUresult describe(const struct fake_mapping *mapping, void *data, CUpointer_attribute attribute, CUdeviceptr pointer)
 {
     const struct fake_allocation *allocation = mapping->allocation;

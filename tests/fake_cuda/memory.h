@@ -49,4 +49,7 @@ bool fake_memory_reachable(const struct fake_context *context, const void *addre
 CUresult fake_memory_touch(const struct fake_context *context, const char *who, const void *address, uint64_t bytes, bool write,
                            bool pageable);
 
+/* For the fake NCCL: the same, on behalf of a context. */
+FAKE_EXPORT CUresult trtcoll_fake_touch(CUcontext context, const char *who, const void *address, uint64_t bytes, bool write);
+
 #endif

@@ -341,8 +341,7 @@ static CUresult run_call(struct fake_op *op, struct fake_stream *stream)
 static void destroy_call(struct fake_op *op)
 {
     struct call *call = (struct call *)op;
-    if (call->destroy)
-        call->destroy(call->payload);
+    call->destroy(call->payload);
 }
 
 CUresult trtcoll_fake_submit(CUstream handle, int (*run)(void *payload), void (*destroy)(void *payload), void *payload)
@@ -350,8 +349,10 @@ CUresult trtcoll_fake_submit(CUstream handle, int (*run)(void *payload), void (*
     struct fake_stream *stream;
     struct call *call;
     CUresult result = enter_stream("trtcoll_fake_submit", FAKE_CONTEXT, handle, &stream);
-    if (result)
+    if (result) {
+        destroy(payload);
         return result;
+    }
     call = fake_op_new(sizeof(*call), run_call, destroy_call);
     call->run = run;
     call->destroy = destroy;

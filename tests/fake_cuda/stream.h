@@ -50,8 +50,8 @@ CUresult fake_stream_drain(struct fake_stream *stream);
 CUresult fake_context_drain(struct fake_context *context);
 
 /*
- * For the fake NCCL: calls run(payload) in stream order, and destroy(payload) when nothing refers to it any more. The stream is recorded
- * in when it captures. run returns 0, or a CUresult that faults the device.
+ * For the fake NCCL: calls run(payload) in stream order, and destroy(payload) when nothing refers to it any more, on failure
+ * at once. A capturing stream records it. run returns 0, or a CUresult that faults the device.
  */
 FAKE_EXPORT CUresult trtcoll_fake_submit(CUstream stream, int (*run)(void *payload), void (*destroy)(void *payload), void *payload);
 

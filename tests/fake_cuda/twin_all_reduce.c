@@ -16,9 +16,9 @@ enum { TWIN_OFFSET = 4096 };
 /* In the header of a workspace, behind the kernels' own; zero when it is made. */
 struct twin_state {
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t sequence; /* rounds published */
-    _Atomic uint32_t plan_id, flags;                   /* of the run that published last */
-    _Atomic uint64_t tokens;
-    _Alignas(TCW_TWO_LINES) _Atomic uint32_t running; /* launches at this moment */
+    _Atomic uint64_t plan_id, tokens, first_token;     /* of the launch that published last */
+    _Atomic uint64_t began_ns;                         /* the run of the last launch */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t running;  /* launches at this moment */
 };
 _Static_assert(sizeof(struct tck_cuda_state) <= TWIN_OFFSET, "behind the kernels' own");
 _Static_assert(TWIN_OFFSET + sizeof(struct twin_state) <= TCK_CUDA_HEADER_BYTES, "fits");
@@ -31,7 +31,6 @@ struct turn {
     struct tck_cuda_state *state;
     struct tcw_device_progress *progress;
     uint64_t step; /* this run's, from 1 */
-    uint64_t began_ns;
     uint64_t waited_since_ns;
 };
 
@@ -90,7 +89,7 @@ static bool wait_for(struct turn *turn, uint32_t rank, uint64_t sequence)
         fake_nap(&naps);
     }
     turn->waited_since_ns = 0;
-    if (twin->plan_id != turn->run->plan_id || twin->tokens != turn->run->tokens)
+    if (twin->plan_id != turn->run->plan_id || twin->tokens != turn->run->run_tokens || twin->first_token != turn->run->first_token)
         return fail(turn, TCW_EMISMATCH, rank);
     return true;
 }
@@ -105,7 +104,8 @@ static bool exchange(struct turn *turn, struct fake_twin_row *row, uint64_t at, 
         src[i] = buffer_of(turn, i, sequence);
     memcpy(buffer_of(turn, turn->link->rank, sequence), (const unsigned char *)turn->run->in + at, bytes);
     atomic_store_explicit(&mine->plan_id, turn->run->plan_id, memory_order_relaxed);
-    atomic_store_explicit(&mine->tokens, turn->run->tokens, memory_order_relaxed);
+    atomic_store_explicit(&mine->tokens, turn->run->run_tokens, memory_order_relaxed);
+    atomic_store_explicit(&mine->first_token, turn->run->first_token, memory_order_relaxed);
     atomic_store_explicit(&mine->sequence, sequence, memory_order_release);
     for (uint32_t i = 0; i < turn->link->nranks; i++)
         if (i != turn->link->rank && !wait_for(turn, i, sequence))
@@ -139,10 +139,10 @@ static uint64_t round_bytes(const struct tck_cuda_link *link, const struct fake_
 static void note_end(const struct turn *turn)
 {
     struct tcw_device_record *record = &turn->progress->records[turn->step % TCW_DEVICE_RECORDS];
-    record->start_ns = turn->began_ns;
+    record->start_ns = twin_of(turn, turn->link->rank)->began_ns;
     record->end_ns = tcw_now_ns();
     record->plan_id = turn->run->plan_id;
-    record->tokens = (uint32_t)turn->run->tokens;
+    record->tokens = (uint32_t)turn->run->run_tokens;
     atomic_store_explicit(&record->step, turn->step, memory_order_release);
     __atomic_store_n(&turn->state->step, turn->step, __ATOMIC_RELEASE);
     atomic_store_explicit(&turn->progress->steps, turn->step, memory_order_release);
@@ -162,7 +162,8 @@ static CUresult run_alone(struct turn *turn, const struct fake_launch *launch, s
     for (uint64_t at = 0; at < row->total; at += chunk)
         if (!exchange(turn, row, at, row->total - at < chunk ? row->total - at : chunk))
             return CUDA_SUCCESS;
-    note_end(turn);
+    if (turn->run->flags & TCK_CUDA_LAST)
+        note_end(turn);
     return CUDA_SUCCESS;
 }
 
@@ -170,7 +171,7 @@ CUresult fake_twin_all_reduce(const struct fake_launch *launch)
 {
     const struct tck_cuda_args *args = launch->params;
     const struct tck_cuda_link *link = &args->link;
-    struct turn turn = {.link = link, .run = &args->run, .began_ns = tcw_now_ns()};
+    struct turn turn = {.link = link, .run = &args->run};
     struct fake_twin_row *row;
     CUresult result;
     if (!link->nranks || link->nranks > TCK_CUDA_RANKS || link->rank >= link->nranks)
@@ -187,6 +188,8 @@ CUresult fake_twin_all_reduce(const struct fake_launch *launch)
         fail(&turn, TCW_EBUSY, TCW_NOBODY);
         return CUDA_SUCCESS;
     }
+    if (!args->run.first_token)
+        atomic_store(&twin_of(&turn, link->rank)->began_ns, tcw_now_ns());
     row = malloc(sizeof(*row));
     result = row ? run_alone(&turn, launch, row) : CUDA_ERROR_OUT_OF_MEMORY;
     free(row);

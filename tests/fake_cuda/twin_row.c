@@ -43,8 +43,15 @@ static CUresult touch_all(const struct fake_twin_row *row, const struct fake_lau
     if (!result && (fp8 || fp4))
         result = touch(launch, operation->quant_out, fp8 ? elements : elements / 2, true);
     if (!result && fp4)
-        result = touch(launch, operation->scale_out, elements / 16, true);
+        result =
+            touch(launch, operation->scale_out, tcw_plan_slot_bytes(&row->desc, 1, 0, operation->run_tokens, TCW_SLOT_SCALE_OUT, 0), true);
     return result;
+}
+
+/* Where the run's first token would be: the epilogue counts from there, pointers are those of the launch's first token. */
+static void *before(const struct fake_twin_row *row, const void *pointer, uint64_t token_bytes)
+{
+    return pointer ? (void *)((uintptr_t)pointer - row->operation->first_token * token_bytes) : NULL;
 }
 
 CUresult fake_twin_row_prepare(struct fake_twin_row *row, const struct fake_launch *launch, const struct tck_cuda_operation *operation)
@@ -58,34 +65,33 @@ CUresult fake_twin_row_prepare(struct fake_twin_row *row, const struct fake_laun
     row->row_bytes = (uint64_t)operation->row_packs * TCK_CUDA_PACK;
     row->total = operation->tokens * row->row_bytes;
     row->rows = operation->residual_in || operation->bias;
-    if ((uint64_t)operation->hidden * tcw_dtype_bytes(row->dtype) != row->row_bytes) {
+    if (row->rows && (uint64_t)operation->hidden * tcw_dtype_bytes(row->dtype) != row->row_bytes) {
         fake_complain("%s: %u elements are not %u packs", launch->name, operation->hidden, operation->row_packs);
         return CUDA_ERROR_INVALID_VALUE;
     }
-    result = touch_all(row, launch);
-    if (result)
-        return result;
     row->desc = (struct tcw_plan_desc){.op = TCW_OP_ALL_REDUCE,
                                        .dtype = (uint16_t)row->dtype,
                                        .fusion = (uint16_t)fusion_of(operation),
                                        .redop = TCW_SUM,
                                        .flags = operation->bias ? TCW_PLAN_BIAS : 0,
                                        .hidden = operation->hidden,
-                                       .max_tokens = operation->tokens};
+                                       .max_tokens = operation->run_tokens};
     memcpy(&row->desc.eps_bits, &operation->eps, sizeof(row->desc.eps_bits));
-    row->in[0] = operation->in;
-    row->out[0] = operation->out;
-    row->run = (struct tck_run){.desc = &row->desc,
-                                .tokens = operation->tokens,
-                                .in = row->in,
-                                .out = row->out,
-                                .residual_in = operation->residual_in,
-                                .residual_out = operation->residual_out,
-                                .norm_weight = operation->gamma,
-                                .bias = operation->bias,
-                                .scale = operation->scale,
-                                .quant_out = operation->quant_out,
-                                .scale_out = operation->scale_out};
+    result = touch_all(row, launch);
+    if (result)
+        return result;
+    row->out[0] = before(row, operation->out, row->row_bytes);
+    row->run = (struct tck_run){
+        .desc = &row->desc,
+        .tokens = operation->run_tokens,
+        .out = row->out,
+        .residual_in = before(row, operation->residual_in, row->row_bytes),
+        .residual_out = before(row, operation->residual_out, row->row_bytes),
+        .norm_weight = operation->gamma,
+        .bias = operation->bias,
+        .scale = operation->scale,
+        .quant_out = before(row, operation->quant_out, operation->flags & TCK_CUDA_WRITE_FP8 ? operation->hidden : operation->hidden / 2),
+        .scale_out = operation->scale_out};
     if (row->rows)
         tck_epilogue_prepare(&row->epilogue, &row->run, row->loops, wide, operation->flags & TCK_CUDA_ROUND_SQUARES,
                              operation->flags & TCK_CUDA_GAMMA_FIRST ? TCK_NORM_GAMMA_FIRST : TCK_NORM_SCALE_FIRST);
@@ -94,22 +100,22 @@ CUresult fake_twin_row_prepare(struct fake_twin_row *row, const struct fake_laun
 
 void fake_twin_row_finish(struct fake_twin_row *row, const void *const *src, uint32_t count, uint64_t at, uint64_t bytes)
 {
-    struct tck_reduction reduction = {.dst = (unsigned char *)row->operation->out + at,
-                                      .src = src,
-                                      .count = count,
-                                      .dtype = row->dtype,
-                                      .redop = TCW_SUM,
-                                      .wide = row->operation->flags & TCK_CUDA_WIDE,
-                                      .elements = bytes / tcw_dtype_bytes(row->dtype)};
     const void *here[TCK_CUDA_RANKS];
     if (!row->rows) {
+        struct tck_reduction reduction = {.dst = (unsigned char *)row->operation->out + at,
+                                          .src = src,
+                                          .count = count,
+                                          .dtype = row->dtype,
+                                          .redop = TCW_SUM,
+                                          .wide = row->operation->flags & TCK_CUDA_WIDE,
+                                          .elements = bytes / tcw_dtype_bytes(row->dtype)};
         row->loops->reduce(&reduction);
         return;
     }
     for (uint64_t done = 0; done < bytes; done += row->row_bytes) {
         for (uint32_t i = 0; i < count; i++)
             here[i] = (const unsigned char *)src[i] + done;
-        tck_epilogue_row(&row->epilogue, (at + done) / row->row_bytes, here, count);
+        tck_epilogue_row(&row->epilogue, row->operation->first_token + (at + done) / row->row_bytes, here, count);
     }
 }
 
