@@ -1,5 +1,8 @@
 #include "twin_row.h"
 
+#include "arith/fp8.h"
+#include "arith/half.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +101,29 @@ CUresult fake_twin_row_prepare(struct fake_twin_row *row, const struct fake_laun
     return CUDA_SUCCESS;
 }
 
+static float element(const void *base, uint32_t dtype, uint64_t index)
+{
+    uint16_t half;
+    float f;
+    if (dtype == TCW_FP32) {
+        memcpy(&f, (const unsigned char *)base + index * sizeof(f), sizeof(f));
+        return f;
+    }
+    memcpy(&half, (const unsigned char *)base + index * sizeof(half), sizeof(half));
+    return dtype == TCW_FP16 ? tck_float_from_fp16(half) : tck_float_from_bf16(half);
+}
+
+/* FP8 codes of a token from its norm before that is rounded, which host devices never do. */
+static void requantize(const struct fake_twin_row *row, uint64_t token)
+{
+    const struct tck_row_norm *norm = &row->epilogue.norm;
+    for (uint64_t i = 0; i < norm->hidden; i++) {
+        float gamma = norm->gamma ? element(norm->gamma, row->dtype, i) : 1.0f;
+        float y = tck_norm_output(element(norm->u, row->dtype, i), gamma, norm->inverse, norm->order);
+        ((uint8_t *)row->run.quant_out)[token * norm->hidden + i] = tck_e4m3_from_float(y * norm->fp8_multiplier);
+    }
+}
+
 void fake_twin_row_finish(struct fake_twin_row *row, const void *const *src, uint32_t count, uint64_t at, uint64_t bytes)
 {
     const void *here[TCK_CUDA_RANKS];
@@ -113,9 +139,12 @@ void fake_twin_row_finish(struct fake_twin_row *row, const void *const *src, uin
         return;
     }
     for (uint64_t done = 0; done < bytes; done += row->row_bytes) {
+        uint64_t token = row->operation->first_token + (at + done) / row->row_bytes;
         for (uint32_t i = 0; i < count; i++)
             here[i] = (const unsigned char *)src[i] + done;
-        tck_epilogue_row(&row->epilogue, row->operation->first_token + (at + done) / row->row_bytes, here, count);
+        tck_epilogue_row(&row->epilogue, token, here, count);
+        if (row->operation->flags & TCK_CUDA_FP8_UNROUNDED && row->operation->flags & TCK_CUDA_WRITE_FP8)
+            requantize(row, token);
     }
 }
 

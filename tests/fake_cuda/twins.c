@@ -1,6 +1,7 @@
 #include "twins.h"
 
 #include "cuda/args.h"
+#include "cuda/copy.h"
 
 #include <string.h>
 
@@ -8,6 +9,7 @@ static const struct fake_twin twins[] = {
     {"tck_oneshot_", sizeof(struct tck_cuda_args), fake_twin_all_reduce},
     {"tck_twoshot_", sizeof(struct tck_cuda_args), fake_twin_all_reduce},
     {"tck_epilogue_", sizeof(struct tck_cuda_args), fake_twin_epilogue},
+    {"tck_copy", sizeof(struct tck_copy_args), fake_twin_copy},
 };
 
 const struct fake_twin *fake_twin_find(const char *name)

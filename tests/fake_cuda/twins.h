@@ -25,5 +25,6 @@ const struct fake_twin *fake_twin_find(const char *name);
 /* The twins; CUDA_ERROR_ILLEGAL_ADDRESS where the device could not have reached the memory. */
 CUresult fake_twin_all_reduce(const struct fake_launch *launch);
 CUresult fake_twin_epilogue(const struct fake_launch *launch);
+CUresult fake_twin_copy(const struct fake_launch *launch);
 
 #endif
