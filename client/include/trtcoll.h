@@ -15,11 +15,14 @@
  *   Threads   every function may be called from any thread. Collective calls of one group (creating plans, running them) must come in the
  *             same order on every rank: if several threads use one group, the caller orders them.
  *   Fork      a context belongs to the process that opened it: in a forked child every call on it returns TRTCOLL_EFORK.
- *   Structs   begin with `size`; set it with the initializer macro or to sizeof. Older, smaller structs are accepted, missing fields
- *             take their defaults (all zero). Larger ones are accepted if the unknown part is zero.
- *   Sizes     tensors are dense and row-major; counts are elements, `bytes` are bytes, times are milliseconds in calls and nanoseconds
- *             in results. Pointers are aligned to their element size; buffers do not overlap unless said.
- *   Waits     no call waits longer than its deadline, or the group's when it takes none.
+ *   GPUs      a group's devices are all GPUs or all host devices. The GPU is opened when the first group on it becomes ready, in its
+ * primary context, which the CUDA runtime of the application shares; libcuda is loaded then and not before. A context works on one GPU.
+ * Pointers are then device pointers and runs are enqueued on streams; which stream a run is on may differ from run to run. What streams may
+ * still use stays mapped until they have passed it, also when its group or context is left. Structs   begin with `size`; set it with the
+ * initializer macro or to sizeof. Older, smaller structs are accepted, missing fields take their defaults (all zero). Larger ones are
+ * accepted if the unknown part is zero. Sizes     tensors are dense and row-major; counts are elements, `bytes` are bytes, times are
+ * milliseconds in calls and nanoseconds in results. Pointers are aligned to their element size; buffers do not overlap unless said. Waits
+ * no call waits longer than its deadline, or the group's when it takes none.
  */
 #ifndef TRTCOLL_H
 #define TRTCOLL_H
@@ -139,8 +142,15 @@ typedef enum trtcoll_lane {
 enum {
     TRTCOLL_ACC_FP32 = 1u << 0, /* ONESHOT, TWOSHOT, MIN_LATENCY on 16-bit types: accumulate in fp32, round once */
     TRTCOLL_BIAS = 1u << 1,     /* runs bring a bias vector [hidden], added to the sum before everything else */
-    TRTCOLL_GRAPH = 1u << 2     /* runs will be captured into CUDA graphs; refused on host groups */
+    TRTCOLL_GRAPH = 1u << 2     /* runs may be captured into CUDA graphs (direct lane); refused on host groups */
 };
+
+/* Flags of one run. */
+enum {
+    TRTCOLL_PDL = 1u << 0 /* programmatic dependent launch: the next kernel of the stream may start while this run ends. See plan_run */
+};
+
+typedef enum trtcoll_device_kind { TRTCOLL_DEVICE_HOST = 0, TRTCOLL_DEVICE_CUDA = 1 } trtcoll_device_kind;
 
 #define TRTCOLL_MAX_TENSORS 16
 #define TRTCOLL_MAX_RANKS   64
@@ -197,7 +207,8 @@ struct trtcoll_ctx_options {
     const char *socket_path; /* NULL: $TRTCOLL_SOCKET, else where trtcolld(8) puts it: trtcoll(3), FILES */
     const char *name;        /* shown by trtcollctl; NULL: the program's name */
     uint32_t timeout_ms;     /* of attaching and of every request to the daemon that waits for no peer; 0: 5000 */
-    uint32_t reserved;
+    uint32_t watch; /* 1: a thread of the library notices, without a call, when the daemon or an executor is gone, and ends what waits for
+                       it; 0: that happens in the next call that waits for, queries or makes a run */
     const struct trtcoll_allocator *allocator; /* copied; NULL: malloc and free */
     trtcoll_log_fn log;                        /* NULL: silence */
     void *log_arg;
@@ -222,7 +233,10 @@ TRTCOLL_API int trtcoll_ctx_open(const struct trtcoll_ctx_options *options, stru
 /*
  * trtcoll_ctx_close: leave all groups, release all plans, events, memory and the connection. NULL is allowed. The other members of its
  * groups see a member that left; a run that waits for this rank ends with EPEERDEAD there. No other thread may be inside a call on this
- * context. Memory from trtcoll_alloc is unmapped. In a forked child it frees only local memory and never disturbs the parent. Since 0.1.
+ * context. Memory from trtcoll_alloc is unmapped. In a forked child it frees only local memory and never disturbs the parent.
+ * GPUs: runs that wait for peers end; the call waits up to the context's timeout_ms for streams to pass the runs that were made. Graphs
+ * that captured runs should be destroyed before; where they are not, the memory that they use stays mapped until the process ends. Since
+ * 0.1.
  */
 TRTCOLL_API void trtcoll_ctx_close(struct trtcoll_ctx *ctx);
 
@@ -235,6 +249,9 @@ struct trtcoll_ctx_info {
     uint32_t connected; /* 0 once the daemon is known to be gone */
     uint64_t max_bytes;
     char daemon_version[64];
+    uint32_t device_kind; /* trtcoll_device_kind; HOST until a group on a GPU is ready */
+    uint32_t reserved;
+    unsigned char device_uuid[16]; /* of the GPU */
 };
 /* Fills *info (info->size bytes at most). Local, never blocks. Since 0.1. */
 TRTCOLL_API int trtcoll_ctx_info(struct trtcoll_ctx *ctx, struct trtcoll_ctx_info *info);
@@ -264,7 +281,8 @@ TRTCOLL_API int trtcoll_group_create(struct trtcoll_ctx *ctx, const char *name, 
 
 /*
  * trtcoll_group_leave: end the membership. Its plans are released; requests in flight are aborted. The other members see EPEERDEAD ("left")
- * in runs that need this rank. The group pointer is invalid afterwards. Never blocks on peers. Since 0.1.
+ * in runs that need this rank. The group pointer is invalid afterwards. Never blocks on peers. GPUs: graphs that captured runs of the group
+ * do nothing when they are launched afterwards. Since 0.1.
  */
 TRTCOLL_API int trtcoll_group_leave(struct trtcoll_group *group);
 
@@ -286,6 +304,9 @@ struct trtcoll_group_info {
     uint32_t in_flight;                   /* served requests not yet completed */
     int32_t device;
     char name[64];
+    uint32_t device_kind; /* trtcoll_device_kind */
+    uint32_t reserved;
+    unsigned char device_uuid[16]; /* of this rank's GPU. There runs_started counts calls, runs_finished also replays of graphs */
 };
 /* Fills *info. Local (reads shared memory), never blocks; works when the daemon is gone. Since 0.1. */
 TRTCOLL_API int trtcoll_group_status(struct trtcoll_group *group, struct trtcoll_group_info *info);
@@ -325,13 +346,15 @@ TRTCOLL_API int trtcoll_group_fd(struct trtcoll_group *group, int *fd);
 
 /*
  * trtcoll_alloc: daemon-owned memory of this context's device, zeroed, page-aligned, mapped here and known to the executor: zero-copy on
- * both lanes. Counts against the client's byte quota. trtcoll_free gives it back; so does closing the context.
+ * both lanes. Counts against the client's byte quota. trtcoll_free gives it back; so does closing the context. GPUs: device memory; the
+ * context must have joined a group first.
  * Returns 0 or EINVAL (0 bytes), EQUOTA, ENOMEM, ECONN. Since 0.1.
  */
 TRTCOLL_API int trtcoll_alloc(struct trtcoll_ctx *ctx, size_t bytes, void **pointer);
 /*
  * `pointer` from trtcoll_alloc. Returns when the executor has let go of it as well. EBUSY while a served request uses it, EINVAL if it is
- * not such a pointer. ETIMEOUT if the daemon has not answered: the memory is unmapped here all the same. Since 0.1.
+ * not such a pointer. GPUs: streams must have done with it, as for cudaFree. ETIMEOUT if the daemon has not answered: the memory is
+ * unmapped here all the same. Since 0.1.
  */
 TRTCOLL_API int trtcoll_free(struct trtcoll_ctx *ctx, void *pointer);
 
@@ -340,9 +363,12 @@ TRTCOLL_API int trtcoll_free(struct trtcoll_ctx *ctx, void *pointer);
  *
  * pointer, bytes  a mapping of the memfd `fd` starting at file offset 0; `bytes` at most the file's size. The memfd must be sealed against
  *                 shrinking (F_SEAL_SHRINK), so that it can never fault under the daemon. The library duplicates `fd`.
- * Memory that is neither allocated nor registered works on both lanes too: on the served lane it is staged (copied through daemon
- * memory), and trtcoll_plan_info counts such runs.
- * Returns 0 or EINVAL (not a memfd, not sealed, too short; the text says which), EEXIST (overlaps a known range), EQUOTA, ECONN. Since 0.1.
+ * GPUs            `fd` is -1; the range lies in memory of the context's GPU: of cudaMalloc, or of cuMemCreate if it was made to be exported
+ * as a descriptor, also when several such allocations lie side by side (expandable segments of PyTorch). It must stay allocated until it is
+ * unregistered. Other memory is ENOTSUP, the text says why; runs on it are staged. Memory that is neither allocated nor registered works on
+ * both lanes too: on the served lane it is staged (copied through daemon memory), and trtcoll_plan_info counts such runs. Returns 0 or
+ * EINVAL (not a memfd, not sealed, too short, not memory of the GPU; the text says which), ENOTSUP, EEXIST (overlaps a known range),
+ * EQUOTA, ECONN. Since 0.1.
  */
 TRTCOLL_API int trtcoll_register(struct trtcoll_ctx *ctx, void *pointer, size_t bytes, int fd);
 /*
@@ -490,7 +516,10 @@ TRTCOLL_API int trtcoll_plan_create_broadcast(struct trtcoll_group *group, const
 TRTCOLL_API int trtcoll_plan_create_barrier(struct trtcoll_group *group, const struct trtcoll_barrier_desc *desc,
                                             struct trtcoll_plan **plan);
 
-/* Gives the plan back. Not collective. Runs in flight finish first for the daemon; their events stay valid. NULL is allowed. Since 0.1. */
+/*
+ * Gives the plan back. Not collective. Runs in flight finish first for the daemon; their events stay valid. NULL is allowed. GPUs: graphs
+ * that captured its runs go on working, they hold the workspaces until they are destroyed. Since 0.1.
+ */
 TRTCOLL_API int trtcoll_plan_release(struct trtcoll_plan *plan);
 
 struct trtcoll_plan_info {
@@ -503,6 +532,8 @@ struct trtcoll_plan_info {
     uint64_t runs;        /* started by this process */
     uint64_t staged_runs; /* served runs that had to copy through daemon memory */
     char reason[256];     /* why this lane and strategy */
+    uint32_t device_kind; /* trtcoll_device_kind */
+    uint32_t reserved2;
 };
 /* Local, never blocks. Since 0.1. */
 TRTCOLL_API int trtcoll_plan_info(struct trtcoll_plan *plan, struct trtcoll_plan_info *info);
@@ -516,7 +547,7 @@ TRTCOLL_API const char *trtcoll_op_name(uint32_t op); /* "all-reduce"; NULL if u
  */
 struct trtcoll_run_args {
     uint32_t size;
-    uint32_t reserved;
+    uint32_t flags;  /* TRTCOLL_PDL; 0 on host groups */
     uint64_t tokens; /* all-reduce: M, 1..max_tokens. Others: 0, or without sizes a smaller extent along dim than the plan's
                         (per-rank extent: of all-gather's input, of reduce-scatter's output) */
     const void *in;
@@ -540,28 +571,41 @@ struct trtcoll_run_args {
  * trtcoll_plan_run: one execution of a prepared collective.
  *
  * Ordering   Runs of one group and lane execute in the order of their calls, which must be the same on every rank.
- * Lane       Host devices, direct: the calling thread runs the operation and the call returns when the result is there (at most the group's
- *            deadline). Served: posts a ring entry and returns; the buffers are the daemon's until the event has completed.
- * Blocking   Served: never waits for peers. May spin briefly for a ring slot; EAGAIN if none is free.
- * Buffers    `in` may equal `out` for all-reduce and broadcast. Any pointer works; see trtcoll_register for zero copy on the served lane.
- *            A run may read what an unfinished run of the same group delivers. Where such buffers are staged and overlap only in part,
- *            the answer is EAGAIN until the earlier run has completed.
- * Failures   The outputs of a run that has failed are undefined. Where they lie in memory that the executor knows, and the run ended with a
- *            code that breaks the group, a late executor may still write to them: not any more once trtcoll_free or trtcoll_unregister of
- *            that memory has returned 0. After ECONN executors end with their daemon, but this process cannot know when: unmap such memory
- *            rather than use it for something else. Staged outputs keep what was in them.
- * stream     The CUDA stream to enqueue on; NULL on host groups (anything else is EINVAL there).
- * event      NULL: on the served lane the call then waits for completion itself. Otherwise *event receives the run's event, to be given
- *            back with trtcoll_event_put. On the direct lane of host devices it is complete already. Untouched on failure.
+ *            GPUs, direct: a run on another stream than the one before it is made to wait for that. A stream must live until the group has
+ *            made a run on another one or has been left. Captured runs are ordered by their graph, and its launches by the caller; runs
+ *            of one group that overlap on the GPU break the group with EBUSY. GPUs, served: a run waits for its own inputs and outputs
+ * only, and for the runs that were made before it. Lane       Host devices, direct: the calling thread runs the operation and the call
+ * returns when the result is there (at most the group's deadline). Host devices, served: posts a ring entry and returns; the buffers are
+ * the daemon's until the event has completed. GPUs: enqueues on `stream`, a kernel (direct) or the exchange with the daemon's executor
+ * (served). Work already in `stream` happens before the run reads its inputs, work enqueued after this call sees the outputs. Blocking
+ * Served and on GPUs: never waits for peers, and on GPUs not for the GPU either. May spin briefly for a ring slot; EAGAIN if none is free.
+ * Capture    GPUs, direct lane, plans made with TRTCOLL_GRAPH: allowed while `stream` is captured; `event` must be NULL then. The graph
+ * holds the workspaces until it and everything instantiated from it are destroyed. Else ECAPTURE, and the capture is not disturbed.
+ * Failures of replays show in the group's status and in the next calls. Plans may be made while other streams are captured. PDL        With
+ * TRTCOLL_PDL the run does not hold back the kernel that follows it in `stream`, if that was launched as its programmatic dependent; that
+ * kernel must wait for it (cudaGridDependencySynchronize) before it touches the run's buffers. Without an event, as an event's mark stands
+ * between the two. Buffers    GPUs, direct: aligned to 16 bytes (ENOTSUP). `in` may equal `out` for all-reduce and broadcast. Any pointer
+ * works; see trtcoll_register for zero copy on the served lane. A run may read what an unfinished run of the same group delivers. Where
+ * such buffers are staged and overlap only in part, the answer is EAGAIN until the earlier run has completed. Failures   The outputs of a
+ * run that has failed are undefined. Where they lie in memory that the executor knows, and the run ended with a code that breaks the group,
+ * a late executor may still write to them: not any more once trtcoll_free or trtcoll_unregister of that memory has returned 0. After ECONN
+ * executors end with their daemon, but this process cannot know when: unmap such memory rather than use it for something else. Staged
+ * outputs keep what was in them. stream     The CUDA stream to enqueue on, of the primary context of the group's GPU; NULL is the legacy
+ * default stream. NULL on host groups (anything else is EINVAL there). event      NULL: on the served lane of host devices the call then
+ * waits for completion itself; on GPUs nobody waits, the stream gives the order, and failures show in the group's status and in the next
+ * calls. Otherwise *event receives the run's event, to be given back with trtcoll_event_put. On the direct lane of host devices it is
+ * complete already. Untouched on failure.
  *
  * Returns 0 or:
- *   EINVAL     a needed buffer is NULL, an unused one is not, tokens out of range, or a stream on a host group
+ *   EINVAL     a needed buffer is NULL, an unused one is not, tokens out of range, a stream on a host group or of another GPU
+ *   ECAPTURE   see Capture; nothing was enqueued
+ *   EDEVICE    the GPU has failed
  *   EAGAIN     ring full, or see Buffers; nothing was enqueued
  *   EQUOTA     staging needs more memory than the client may hold
  *   EPEERDEAD, ETIMEOUT, EMISMATCH, EEXECUTOR, EABORTED   the group is broken, last_error says why and by whom; re-form or leave
  *   ECONN      served lane: the daemon is gone (the direct lane goes on without it)
- * After a failure of the served lane nothing was enqueued. After one of the direct lane the output buffers' content is undefined. Since
- * 0.1.
+ * After a failure of the served lane nothing was enqueued. After one of the direct lane the output buffers' content is undefined. On GPUs,
+ * after a failure that an event tells, outputs are undefined, also staged ones. Since 0.1.
  */
 TRTCOLL_API int trtcoll_plan_run(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, struct CUstream_st *stream,
                                  struct trtcoll_event **event);
@@ -573,7 +617,8 @@ TRTCOLL_API int trtcoll_plan_run(struct trtcoll_plan *plan, const struct trtcoll
  * bounds its waits for peers, and the daemon kills an executor that hangs, which fails the run. (Only who stops the daemon and its
  * executors too, with SIGSTOP, stops this as well.)
  * 0: done, the outputs are complete. ETIMEOUT with the run still in flight when timeout_ms was too short (trtcoll_event_query then returns
- * EAGAIN). Else the run's error. May be called again, from any thread. Since 0.1.
+ * EAGAIN). Else the run's error. May be called again, from any thread. GPUs: a run has completed when its stream has passed it; where the
+ * stream is held up by work of the application, so is the event. Since 0.1.
  */
 TRTCOLL_API int trtcoll_event_wait(struct trtcoll_event *event, uint32_t timeout_ms);
 /* 0: done; EAGAIN: still running; else the run's error. Never blocks. Since 0.1. */
@@ -589,6 +634,12 @@ struct trtcoll_event_info {
     uint64_t end_ns;    /* 0 until done */
 };
 TRTCOLL_API int trtcoll_event_status(struct trtcoll_event *event, struct trtcoll_event_info *info);
+/*
+ * GPUs: the CUDA event that is recorded behind the run, to let other streams wait for it (cuStreamWaitEvent); without timing. It is the
+ * library's, valid until trtcoll_event_put. It says that the stream has passed the run, not that the run went well: trtcoll_event_query
+ * does. ENOTSUP for a run of a host group. Since 0.1.
+ */
+TRTCOLL_API int trtcoll_event_cuda(struct trtcoll_event *event, struct CUevent_st **handle);
 /* Gives the event back, completed or not. NULL is allowed. Since 0.1. */
 TRTCOLL_API void trtcoll_event_put(struct trtcoll_event *event);
 
@@ -597,8 +648,8 @@ TRTCOLL_API void trtcoll_event_put(struct trtcoll_event *event);
 /*
  * Collectives without plans in the caller's hands: they look for a plan of the same descriptor in the group's cache (64 entries, least
  * recently used goes first) and make it when it is missing, then run and wait. Collective like both; one at a time per group. The plan's
- * size is the next power of two (desc->max_tokens is not looked at), so that few plans serve all sizes; a broadcast's is exact. Errors as
- * the two calls. Since 0.1.
+ * size is the next power of two (desc->max_tokens is not looked at), so that few plans serve all sizes; a broadcast's is exact. On GPUs
+ * they run on the legacy default stream and wait until it has passed the run. Errors as the two calls. Since 0.1.
  */
 TRTCOLL_API int trtcoll_all_reduce(struct trtcoll_group *group, const void *in, void *out, uint64_t count, uint32_t dtype, uint32_t redop);
 TRTCOLL_API int trtcoll_all_reduce_fused(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *desc,

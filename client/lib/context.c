@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "error.h"
 #include "group.h"
+#include "watcher.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -128,8 +129,8 @@ static int options_read(const struct trtcoll_ctx_options *user, struct trtcoll_c
         return code;
     if (options->device < -1)
         return tcc_fail(TRTCOLL_EINVAL, "options.device is %d, allowed: -1 (any) or a device number", options->device);
-    if (options->reserved)
-        return tcc_fail(TRTCOLL_EINVAL, "options.reserved is %u, must be 0", options->reserved);
+    if (options->watch > 1)
+        return tcc_fail(TRTCOLL_EINVAL, "options.watch is %u, allowed: 0 or 1", options->watch);
     if (options->allocator && (!options->allocator->allocate || !options->allocator->release))
         return tcc_fail_plainly(TRTCOLL_EINVAL, "options.allocator needs both allocate and release");
     if (!options->timeout_ms)
@@ -160,9 +161,13 @@ static struct trtcoll_ctx *new_ctx(const struct trtcoll_ctx_options *options)
         goto no_staging;
     if (tcc_event_pool_create(&ctx->events))
         goto no_events;
+    if (pthread_mutex_init(&ctx->gpu_lock, NULL))
+        goto no_gpu;
     tcc_fork_mark_create(&ctx->fork_mark);
     return ctx;
 
+no_gpu:
+    tcc_event_pool_destroy(ctx);
 no_events:
     tcc_staging_destroy(ctx);
 no_staging:
@@ -179,9 +184,13 @@ static void free_ctx(struct trtcoll_ctx *ctx)
 {
     struct trtcoll_allocator allocator = ctx->allocator;
 
+    /* Events let go of memberships, streams finish with those, and then nothing of the GPU is in use any more. */
     tcc_event_pool_destroy(ctx);
     tcc_staging_destroy(ctx);
     tcc_memory_destroy(ctx);
+    if (!tcc_forked(ctx))
+        tcc_gpu_close(ctx);
+    pthread_mutex_destroy(&ctx->gpu_lock);
     pthread_mutex_destroy(&ctx->lock);
     tcc_fork_mark_destroy(&ctx->fork_mark);
     allocator.release(allocator.arg, ctx);
@@ -219,6 +228,12 @@ int trtcoll_ctx_open(const struct trtcoll_ctx_options *user, struct trtcoll_ctx 
         free_ctx(ctx);
         return code;
     }
+    if (options.watch)
+        code = tcc_watcher_start(ctx);
+    if (code) {
+        trtcoll_ctx_close(ctx);
+        return code;
+    }
     tcc_log(ctx, TCC_LOG_INFO, "attached to trtcolld %s as client %llu", ctx->limits.version, (unsigned long long)ctx->limits.client_id);
     *result = ctx;
     return 0;
@@ -228,6 +243,7 @@ void trtcoll_ctx_close(struct trtcoll_ctx *ctx)
 {
     if (!ctx)
         return;
+    tcc_watcher_stop(ctx);
     tcc_groups_end(ctx, tcc_forked(ctx));
     tcc_rpc_destroy(&ctx->rpc, tcc_forked(ctx));
     free_ctx(ctx);
@@ -236,6 +252,7 @@ void trtcoll_ctx_close(struct trtcoll_ctx *ctx)
 int trtcoll_ctx_info(struct trtcoll_ctx *ctx, struct trtcoll_ctx_info *user)
 {
     struct trtcoll_ctx_info info = {0};
+    struct tcc_gpu *gpu;
     int code = tcc_ctx_enter(ctx);
 
     if (code)
@@ -250,5 +267,10 @@ int trtcoll_ctx_info(struct trtcoll_ctx *ctx, struct trtcoll_ctx_info *user)
     info.connected = !tcc_rpc_gone(&ctx->rpc);
     info.max_bytes = ctx->limits.max_bytes;
     tcw_text_set(info.daemon_version, sizeof(info.daemon_version), ctx->limits.version);
+    gpu = atomic_load_explicit(&ctx->gpu, memory_order_acquire);
+    if (gpu) {
+        info.device_kind = TRTCOLL_DEVICE_CUDA;
+        memcpy(info.device_uuid, tcc_gpu_uuid(gpu), sizeof(info.device_uuid));
+    }
     return tcc_args_out("info", &info, sizeof(info), user);
 }

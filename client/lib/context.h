@@ -9,12 +9,15 @@
  *   member.run_lock      one direct run of a group instance at a time
  *   served.lock          one group instance's ring and its waiters
  *   ctx.lock, group.lock the lists of groups and of plans
+ *   ctx.gpu_lock         opening the context's GPU
+ *   gpu.lock             the memberships that streams still use, before run_lock
  *   memory.lock, staging.lock, member.lock, events.lock, rpc.lock    leaves, never held together
  * A blocking request to the daemon is made with no lock but create_lock.
  */
 #ifndef TCC_CONTEXT_H
 #define TCC_CONTEXT_H
 
+#include "cuda/gpu.h"
 #include "event.h"
 #include "forkmark.h"
 #include "memory.h"
@@ -34,6 +37,9 @@ struct trtcoll_ctx {
     struct tcc_memory memory;
     struct tcc_staging staging;
     struct tcc_event_pool events;
+    struct tcc_gpu *_Atomic gpu; /* once a group on a GPU is ready; see cuda/gpu.h */
+    pthread_mutex_t gpu_lock;    /* opening it */
+    struct tcc_watcher *watcher; /* NULL: none was asked for */
     pthread_mutex_t lock;
     struct trtcoll_group *groups; /* under lock */
 };
@@ -49,6 +55,12 @@ static inline bool tcc_forked(const struct trtcoll_ctx *ctx)
 
 /* 0, or EINVAL or EFORK with the last error set: the first line of every public function. */
 int tcc_ctx_enter(const struct trtcoll_ctx *ctx);
+
+/* What this context works on; host devices until a group says otherwise. */
+static inline tck_device_kind tcc_ctx_kind(const struct trtcoll_ctx *ctx)
+{
+    return atomic_load_explicit(&ctx->gpu, memory_order_acquire) ? TCK_DEVICE_CUDA : TCK_DEVICE_HOST;
+}
 
 /* Deadline of a request that waits for no peer. */
 uint64_t tcc_ctx_deadline(const struct trtcoll_ctx *ctx);

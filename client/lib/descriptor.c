@@ -27,23 +27,30 @@ static int narrow(const char *field, uint32_t found, uint32_t count, uint16_t *t
     return 0;
 }
 
+static int refuse_graph(const struct tcw_plan_desc *desc, const char *why)
+{
+    tcc_fail_plainly(TRTCOLL_ENOTSUP, why);
+    tcc_error()->mine = desc->flags;
+    tcw_text_set(tcc_error()->field, sizeof(tcc_error()->field), "flags");
+    return TRTCOLL_ENOTSUP;
+}
+
 /* What the daemon and the device layer would say, said here: at once, and without the other ranks. */
-static int check(const struct tcw_plan_desc *desc, uint32_t nranks)
+static int check(const struct tcw_plan_desc *desc, tck_device_kind kind, uint32_t nranks)
 {
     struct tcw_complaint complaint = {0};
     uint64_t bytes;
     int code = tcw_plan_desc_check(desc, nranks, &complaint);
 
-    if (!code && desc->flags & TCW_PLAN_GRAPH)
-        return tcc_fail_plainly(TRTCOLL_ENOTSUP, "plans on host devices cannot be captured into CUDA graphs");
+    if (!code && desc->flags & TCW_PLAN_GRAPH && kind == TCK_DEVICE_HOST)
+        return refuse_graph(desc, "host devices have no streams to capture: TRTCOLL_GRAPH is for groups on GPUs");
+    if (!code && desc->flags & TCW_PLAN_GRAPH && desc->lane == TCW_LANE_SERVED)
+        return refuse_graph(desc, "runs of the served lane cannot be captured: TRTCOLL_GRAPH is for the direct lane");
     if (!code)
-        code = tck_plan_workspace(TCK_DEVICE_HOST, desc, nranks, &bytes, &complaint);
-    if (!code && desc->flags & TCW_PLAN_GRAPH) {
-        code = TCW_ENOTSUP;
-        complaint.field = "flags";
-        complaint.mine = desc->flags;
-        tcw_text_set(complaint.text, sizeof(complaint.text), "host devices have no streams to capture: TRTCOLL_GRAPH is for CUDA groups");
-    }
+        code = tck_plan_workspace(kind, desc, nranks, &bytes, &complaint);
+    /* What our kernels do not know on GPUs, a library may do for the daemon: it will say. */
+    if (code == TCW_ENOTSUP && kind == TCK_DEVICE_CUDA && desc->lane != TCW_LANE_DIRECT && tck_cuda_built())
+        return 0;
     if (!code)
         return 0;
     complaint.text[sizeof(complaint.text) - 1] = 0;
@@ -53,7 +60,7 @@ static int check(const struct tcw_plan_desc *desc, uint32_t nranks)
     return code;
 }
 
-int tcc_describe_all_reduce(const struct trtcoll_all_reduce_desc *user, uint32_t nranks, struct tcw_plan_desc *desc)
+int tcc_describe_all_reduce(const struct trtcoll_all_reduce_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc)
 {
     struct trtcoll_all_reduce_desc from;
     float eps;
@@ -78,7 +85,7 @@ int tcc_describe_all_reduce(const struct trtcoll_all_reduce_desc *user, uint32_t
     memcpy(&desc->eps_bits, &eps, sizeof(eps));
     desc->max_tokens = from.max_tokens;
     desc->hidden = from.hidden;
-    return check(desc, nranks);
+    return check(desc, kind, nranks);
 }
 
 /* Product of shape[from] to shape[to - 1]; larger than any allowed size if it overflows. */
@@ -160,7 +167,8 @@ static int list_check(uint32_t count, const struct trtcoll_tensor *tensors, cons
     return 0;
 }
 
-int tcc_describe_gather(const struct trtcoll_gather_desc *user, tcw_op op, uint32_t nranks, uint32_t rank, struct tcw_plan_desc *desc)
+int tcc_describe_gather(const struct trtcoll_gather_desc *user, tcw_op op, tck_device_kind kind, uint32_t nranks, uint32_t rank,
+                        struct tcw_plan_desc *desc)
 {
     struct trtcoll_gather_desc from;
     uint32_t i;
@@ -188,10 +196,10 @@ int tcc_describe_gather(const struct trtcoll_gather_desc *user, tcw_op op, uint3
         if (code)
             return code;
     }
-    return check(desc, nranks);
+    return check(desc, kind, nranks);
 }
 
-int tcc_describe_all_to_all(const struct trtcoll_all_to_all_desc *user, uint32_t nranks, struct tcw_plan_desc *desc)
+int tcc_describe_all_to_all(const struct trtcoll_all_to_all_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc)
 {
     struct trtcoll_all_to_all_desc from;
     uint32_t i;
@@ -222,10 +230,10 @@ int tcc_describe_all_to_all(const struct trtcoll_all_to_all_desc *user, uint32_t
         to->extent = 1;
         to->inner = volume(&from.tensors[i], 0, from.tensors[i].ndim);
     }
-    return check(desc, nranks);
+    return check(desc, kind, nranks);
 }
 
-int tcc_describe_broadcast(const struct trtcoll_broadcast_desc *user, uint32_t nranks, struct tcw_plan_desc *desc)
+int tcc_describe_broadcast(const struct trtcoll_broadcast_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc)
 {
     struct trtcoll_broadcast_desc from;
     int code = tcc_args_in("desc", user, &from, sizeof(from));
@@ -245,10 +253,10 @@ int tcc_describe_broadcast(const struct trtcoll_broadcast_desc *user, uint32_t n
     desc->root = from.root;
     desc->tensor_count = 1;
     desc->tensors[0] = (struct tcw_tensor){.outer = 1, .extent = 1, .inner = from.count, .dtype = from.dtype, .present = 1};
-    return check(desc, nranks);
+    return check(desc, kind, nranks);
 }
 
-int tcc_describe_barrier(const struct trtcoll_barrier_desc *user, uint32_t nranks, struct tcw_plan_desc *desc)
+int tcc_describe_barrier(const struct trtcoll_barrier_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc)
 {
     struct trtcoll_barrier_desc from;
     int code = tcc_args_in("desc", user, &from, sizeof(from));
@@ -265,5 +273,5 @@ int tcc_describe_barrier(const struct trtcoll_barrier_desc *user, uint32_t nrank
     if (from.reserved)
         return refuse("reserved", from.reserved, "must be 0");
     desc->flags = from.flags;
-    return check(desc, nranks);
+    return check(desc, kind, nranks);
 }

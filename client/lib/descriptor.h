@@ -7,13 +7,15 @@
 
 #include "trtcoll.h"
 
+#include <tck/device.h>
 #include <tcw/plan.h>
 
 /* Each: 0 with *desc filled, or a code with the last error set (field and text say what was found and what is allowed). */
-int tcc_describe_all_reduce(const struct trtcoll_all_reduce_desc *user, uint32_t nranks, struct tcw_plan_desc *desc);
-int tcc_describe_gather(const struct trtcoll_gather_desc *user, tcw_op op, uint32_t nranks, uint32_t rank, struct tcw_plan_desc *desc);
-int tcc_describe_all_to_all(const struct trtcoll_all_to_all_desc *user, uint32_t nranks, struct tcw_plan_desc *desc);
-int tcc_describe_broadcast(const struct trtcoll_broadcast_desc *user, uint32_t nranks, struct tcw_plan_desc *desc);
-int tcc_describe_barrier(const struct trtcoll_barrier_desc *user, uint32_t nranks, struct tcw_plan_desc *desc);
+int tcc_describe_all_reduce(const struct trtcoll_all_reduce_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc);
+int tcc_describe_gather(const struct trtcoll_gather_desc *user, tcw_op op, tck_device_kind kind, uint32_t nranks, uint32_t rank,
+                        struct tcw_plan_desc *desc);
+int tcc_describe_all_to_all(const struct trtcoll_all_to_all_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc);
+int tcc_describe_broadcast(const struct trtcoll_broadcast_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc);
+int tcc_describe_barrier(const struct trtcoll_barrier_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc);
 
 #endif

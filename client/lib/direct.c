@@ -1,4 +1,5 @@
-/* The direct lane: the calling thread runs the operation over the group's workspaces. No system call and no allocation on the way. */
+/* The direct lane of host devices: the calling thread runs the operation over the group's workspaces. No system call and no allocation on
+ * the way. */
 #include "error.h"
 #include "run.h"
 
@@ -52,8 +53,7 @@ int tcc_direct_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
 {
     struct tcc_member *member = plan->member;
     struct trtcoll_event *done = NULL;
-    void *const *next = run->buffers + plan->counts[TCW_SLOT_IN] + plan->counts[TCW_SLOT_OUT];
-    struct tck_run work = {.desc = &plan->desc, .plan_id = plan->plan_id, .strategy = run->strategy, .tokens = run->tokens};
+    struct tck_run work;
     struct tcw_run_note note = {.plan_id = plan->plan_id,
                                 .op = plan->desc.op,
                                 .lane = TCW_LANE_DIRECT,
@@ -70,22 +70,7 @@ int tcc_direct_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
         if (!done)
             return tcc_fail_code(TRTCOLL_ENOMEM, "event");
     }
-    work.in = (const void *const *)run->buffers;
-    work.out = run->buffers + plan->counts[TCW_SLOT_IN];
-    if (plan->used & 1u << TCW_SLOT_RESIDUAL_IN)
-        work.residual_in = *next++;
-    if (plan->used & 1u << TCW_SLOT_RESIDUAL_OUT)
-        work.residual_out = *next++;
-    if (plan->used & 1u << TCW_SLOT_NORM_WEIGHT)
-        work.norm_weight = *next++;
-    if (plan->used & 1u << TCW_SLOT_BIAS)
-        work.bias = *next++;
-    if (plan->used & 1u << TCW_SLOT_SCALE)
-        work.scale = *next++;
-    if (plan->used & 1u << TCW_SLOT_QUANT_OUT)
-        work.quant_out = *next++;
-    if (plan->used & 1u << TCW_SLOT_SCALE_OUT)
-        work.scale_out = *next++;
+    tcc_run_work(plan, run, &work);
 
     pthread_mutex_lock(&member->run_lock);
     code = tcc_member_failed(member);

@@ -29,6 +29,11 @@ struct tcc_flight {
     uint32_t serial; /* grows with every use of the slot */
     uint32_t count, room;
     bool staged;
+    /* On GPUs: */
+    bool wants_event;        /* of its run: the application gets it */
+    bool draining, condemn;  /* over, but the stream still copies out of its blocks; see tcc_block_put */
+    uint64_t number;         /* of the request */
+    struct CUevent_st *mark; /* behind those copies; the slot's for ever */
     struct tcc_use *uses;
     struct tcw_ref *refs;
 };

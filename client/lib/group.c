@@ -3,6 +3,7 @@
 #include "clock.h"
 #include "error.h"
 #include "args.h"
+#include "cuda/gpu.h"
 #include "plan.h"
 #include "served.h"
 
@@ -193,6 +194,8 @@ static void retire(struct tcc_member *member)
         tcc_member_break(member, &error, TCC_FAILURE_LOCAL);
     if (served)
         tcc_served_end(served);
+    if (member->lane)
+        tcc_lane_end(member);
 }
 
 static int leave(struct trtcoll_group *group, uint64_t deadline_ns)
@@ -241,6 +244,12 @@ void tcc_groups_end(struct trtcoll_ctx *ctx, bool forked)
     }
 }
 
+/* What the GPU has finished, replays of graphs included. */
+static uint64_t steps(const struct tcc_member *member)
+{
+    return atomic_load_explicit(&member->page->device.steps, memory_order_relaxed);
+}
+
 int trtcoll_group_status(struct trtcoll_group *group, struct trtcoll_group_info *user)
 {
     struct trtcoll_group_info info = {.culprit = TRTCOLL_RANK_NONE};
@@ -269,6 +278,10 @@ int trtcoll_group_status(struct trtcoll_group *group, struct trtcoll_group_info 
         info.in_flight = tcc_served_in_flight(served);
     info.device = member->ready.device;
     tcw_text_set(info.name, sizeof(info.name), group->name);
+    info.device_kind = member->ready.device_kind;
+    memcpy(info.device_uuid, member->ready.device_uuid, sizeof(info.device_uuid));
+    if (member->lane && info.runs_finished < steps(member))
+        info.runs_finished = steps(member);
     tcc_member_drop(member);
     return tcc_args_out("info", &info, sizeof(info), user);
 }
@@ -348,6 +361,30 @@ int trtcoll_group_fd(struct trtcoll_group *group, int *fd)
         code = tcc_fail(TRTCOLL_ENOENT, "group %s has no served plan yet, so nothing can complete: make one first", group->name);
     tcc_member_drop(member);
     return code;
+}
+
+bool tcc_groups_watch(struct trtcoll_ctx *ctx)
+{
+    struct trtcoll_group *group;
+    struct tcc_member *member;
+    struct tcc_served *served;
+    unsigned index, i;
+    bool busy = false;
+
+    /* One at a time, without the lock: what is found out may be announced, and ends requests. */
+    for (index = 0;; index++) {
+        pthread_mutex_lock(&ctx->lock);
+        for (group = ctx->groups, i = 0; group && i < index; i++)
+            group = group->next;
+        member = group ? tcc_group_member(group) : NULL;
+        pthread_mutex_unlock(&ctx->lock);
+        if (!member)
+            return busy;
+        served = atomic_load_explicit(&member->served, memory_order_acquire);
+        if (served && tcc_served_watch(served))
+            busy = true;
+        tcc_member_drop(member);
+    }
 }
 
 void tcc_groups_announced(struct trtcoll_ctx *ctx, const struct tcw_group_broken *broken)

@@ -29,6 +29,9 @@ struct tcc_member *tcc_group_member(struct trtcoll_group *group);
 /* An announcement of the daemon about one of the context's groups. */
 void tcc_groups_announced(struct trtcoll_ctx *ctx, const struct tcw_group_broken *broken);
 
+/* For who watches over a context: ends what nobody will complete any more. True: requests are in flight. */
+bool tcc_groups_watch(struct trtcoll_ctx *ctx);
+
 /* Ends every group of a context that closes: in the owner's process with a message to the daemon, in a child without. */
 void tcc_groups_end(struct trtcoll_ctx *ctx, bool forked);
 

@@ -1,6 +1,7 @@
 #include "member.h"
 
 #include "clock.h"
+#include "cuda/gpu.h"
 #include "error.h"
 #include "served.h"
 #include "workspace.h"
@@ -38,6 +39,28 @@ static int map_page(struct tcc_member *member, const char *name, struct tcw_pack
     return 0;
 }
 
+static int open_device(struct tcc_member *member, const char *name)
+{
+    int code;
+
+    if (member->ready.device_kind == TCW_DEVICE_HOST)
+        return 0;
+    if (member->ready.device_kind != TCW_DEVICE_CUDA)
+        return refuse(name, "devices of a kind that this library does not know");
+    code = tcc_gpu_open(member->ctx, member->ready.device_uuid);
+    return code ? code : tcc_lane_create(member);
+}
+
+static int make_locks(struct tcc_member *member)
+{
+    if (pthread_mutex_init(&member->run_lock, NULL))
+        return tcc_fail_code(TRTCOLL_ENOMEM, "group");
+    if (!pthread_mutex_init(&member->lock, NULL))
+        return 0;
+    pthread_mutex_destroy(&member->run_lock);
+    return tcc_fail_code(TRTCOLL_ENOMEM, "group");
+}
+
 int tcc_member_create(struct trtcoll_ctx *ctx, const char *name, struct tcw_packet *reply, struct tcc_member **result)
 {
     struct tcc_member *member = tcc_alloc(ctx, sizeof(*member));
@@ -50,13 +73,12 @@ int tcc_member_create(struct trtcoll_ctx *ctx, const char *name, struct tcw_pack
     atomic_init(&member->holders, 1);
     tcw_text_set(member->name, sizeof(member->name), name);
     code = map_page(member, name, reply);
-    if (!code && pthread_mutex_init(&member->run_lock, NULL))
-        code = tcc_fail_code(TRTCOLL_ENOMEM, "group");
-    else if (!code && pthread_mutex_init(&member->lock, NULL)) {
-        pthread_mutex_destroy(&member->run_lock);
-        code = tcc_fail_code(TRTCOLL_ENOMEM, "group");
-    }
+    if (!code)
+        code = open_device(member, name);
+    if (!code)
+        code = make_locks(member);
     if (code) {
+        tcc_lane_destroy(member);
         if (member->page)
             munmap(member->page, member->ready.page_bytes);
         tcc_free(ctx, member);
@@ -74,8 +96,12 @@ void tcc_member_hold(struct tcc_member *member)
 
 void tcc_member_drop(struct tcc_member *member)
 {
-    if (atomic_fetch_sub_explicit(&member->holders, 1, memory_order_acq_rel) == 1)
+    if (atomic_fetch_sub_explicit(&member->holders, 1, memory_order_acq_rel) != 1)
+        return;
+    if (!member->lane)
         tcc_member_destroy(member);
+    else if (!tcc_forked(member->ctx)) /* in a child it is not ours, and CUDA is not there to let go of it */
+        tcc_gpu_park(member);
 }
 
 void tcc_member_destroy(struct tcc_member *member)
@@ -85,13 +111,14 @@ void tcc_member_destroy(struct tcc_member *member)
     if (served)
         tcc_served_destroy(served);
     tcc_workspaces_destroy(member);
+    tcc_lane_destroy(member);
     munmap(member->page, member->ready.page_bytes);
     pthread_mutex_destroy(&member->run_lock);
     pthread_mutex_destroy(&member->lock);
     tcc_free(member->ctx, member);
 }
 
-void tcc_member_break(struct tcc_member *member, const struct tcw_error *error, tcc_failure_source source)
+bool tcc_member_break(struct tcc_member *member, const struct tcw_error *error, tcc_failure_source source)
 {
     bool news;
 
@@ -107,13 +134,15 @@ void tcc_member_break(struct tcc_member *member, const struct tcw_error *error, 
     if (news)
         tcc_log(member->ctx, TCC_LOG_WARNING, "group %s, epoch %llu is broken: %s: %s", member->name,
                 (unsigned long long)member->ready.epoch, trtcoll_error_name(error->code), error->text);
+    return news;
 }
 
 void tcc_member_report(struct tcc_member *member, const struct tcw_error *error)
 {
     struct tcw_group_report report = {.group_id = member->ready.group_id, .code = error->code, .rank = error->rank, .step = error->step};
 
-    tcc_member_break(member, error, TCC_FAILURE_LOCAL);
+    if (!tcc_member_break(member, error, TCC_FAILURE_LOCAL))
+        return; /* told already, or known from the daemon */
     tcw_text_set(report.text, sizeof(report.text), error->text);
     tcc_rpc_notify(&member->ctx->rpc, TCW_MSG_GROUP_REPORT, &report);
 }
@@ -141,6 +170,55 @@ static void look_at_page(struct tcc_member *member)
     tcc_member_break(member, &error, TCC_FAILURE_PAGE);
 }
 
+/* What a kernel of this rank has met: the daemon may not know it yet. */
+static void look_at_fault(struct tcc_member *member)
+{
+    const struct tcw_device_progress *device = &member->page->device;
+    uint64_t word = atomic_load_explicit(&device->fault, memory_order_acquire);
+    struct tcw_error error = {.code = tcw_abort_code(word), .rank = tcw_abort_culprit(word)};
+    unsigned long long step, theirs;
+    int length;
+
+    if (!word || atomic_load_explicit(&member->failed, memory_order_acquire))
+        return;
+    if (error.code >= 0)
+        error.code = TRTCOLL_EDEVICE;
+    step = atomic_load_explicit(&device->fault_step, memory_order_relaxed);
+    theirs = atomic_load_explicit(&device->their_step, memory_order_relaxed);
+    error.step = theirs;
+    if (error.rank < member->ready.size)
+        error.pid = member->ready.peers[error.rank].pid;
+    length = snprintf(error.text, sizeof(error.text), "step %llu of group %s: ", step, member->name);
+    if (length < 0 || (size_t)length >= sizeof(error.text))
+        length = 0;
+    if (error.code == TRTCOLL_ETIMEOUT)
+        snprintf(error.text + length, sizeof(error.text) - (size_t)length,
+                 "rank %u (pid %d) has not arrived within %llu ms; its last step was %llu", error.rank, error.pid,
+                 (unsigned long long)(tcc_member_deadline_ns(member) / TCC_MS), theirs);
+    else if (error.code == TRTCOLL_EBUSY)
+        snprintf(error.text + length, sizeof(error.text) - (size_t)length,
+                 "two runs of this rank overlapped: order the streams that runs and graphs of one group are launched on");
+    else
+        snprintf(error.text + length, sizeof(error.text) - (size_t)length, "%s", trtcoll_error_text(error.code));
+    /* The first to see it tells. */
+    tcc_member_report(member, &error);
+}
+
+int tcc_member_fault(struct tcc_member *member, uint64_t step, uint32_t *rank)
+{
+    const struct tcw_device_progress *device = &member->page->device;
+    uint64_t word = atomic_load_explicit(&device->fault, memory_order_acquire);
+    struct tcw_error error;
+
+    *rank = TRTCOLL_RANK_NONE;
+    if (!word || (step && step < atomic_load_explicit(&device->fault_step, memory_order_relaxed)))
+        return 0;
+    if (!tcc_member_failure(member, &error))
+        return TRTCOLL_EDEVICE;
+    *rank = error.rank;
+    return error.code;
+}
+
 bool tcc_member_failure(struct tcc_member *member, struct tcw_error *error)
 {
     tcc_failure_source source;
@@ -149,6 +227,7 @@ bool tcc_member_failure(struct tcc_member *member, struct tcw_error *error)
         return false;
     tcc_rpc_pump(&member->ctx->rpc);
     look_at_page(member);
+    look_at_fault(member);
     pthread_mutex_lock(&member->lock);
     source = member->source;
     *error = member->failure;

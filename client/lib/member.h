@@ -10,7 +10,9 @@
 #include "context.h"
 
 #include <tck/comm.h>
+#include <tck/device.h>
 
+struct tcc_lane;
 struct tcc_served;
 struct tcc_workspace;
 
@@ -32,6 +34,9 @@ struct tcc_member {
     /* Direct lane: one run at a time. */
     pthread_mutex_t run_lock;
 
+    struct tcc_lane *lane;     /* on a GPU, else NULL: see cuda/gpu.h */
+    struct tcc_member *parked; /* the next one that only streams still use, under the GPU's lock */
+
     pthread_mutex_t lock;
     struct tcc_workspace *workspaces; /* under lock; newest first */
     struct tcw_error failure;         /* under lock */
@@ -50,18 +55,24 @@ void tcc_member_drop(struct tcc_member *member);
 /* What _drop does for the last holder. Sends nothing, takes no lock. */
 void tcc_member_destroy(struct tcc_member *member);
 
-/* 0 while the instance works, else why it is broken. Two loads. */
+static inline tck_device_kind tcc_member_kind(const struct tcc_member *member)
+{
+    return member->lane ? TCK_DEVICE_CUDA : TCK_DEVICE_HOST;
+}
+
+/* 0 while the instance works, else why it is broken: what is known here, what the daemon says, what a kernel has met. Three loads. */
 static inline int tcc_member_failed(struct tcc_member *member)
 {
     int code = atomic_load_explicit(&member->failed, memory_order_acquire);
 
     if (code)
         return code;
-    return tcw_abort_code(atomic_load_explicit(&member->page->abort_word, memory_order_acquire));
+    code = tcw_abort_code(atomic_load_explicit(&member->page->abort_word, memory_order_acquire));
+    return code ? code : tcw_abort_code(atomic_load_explicit(&member->page->device.fault, memory_order_acquire));
 }
 
-/* Notes a failure. A source that is no better than the known one changes nothing. */
-void tcc_member_break(struct tcc_member *member, const struct tcw_error *error, tcc_failure_source source);
+/* Notes a failure. A source that is no better than the known one changes nothing: false. */
+bool tcc_member_break(struct tcc_member *member, const struct tcw_error *error, tcc_failure_source source);
 
 /* Like it, for what this rank has seen itself: also reports it to the daemon, which breaks the instance for all. */
 void tcc_member_report(struct tcc_member *member, const struct tcw_error *error);
@@ -74,6 +85,9 @@ int tcc_member_fail(struct tcc_member *member);
 
 /* For waits: reads announcements now and then. 0, or the code that ends them. */
 int tcc_member_poll(void *member);
+
+/* Has every event of a direct run that failed find out why: 0, or why the run of this step (0: not known) has failed. */
+int tcc_member_fault(struct tcc_member *member, uint64_t step, uint32_t *rank);
 
 static inline uint64_t tcc_member_deadline_ns(const struct tcc_member *member)
 {

@@ -1,6 +1,7 @@
 #include "memory.h"
 
 #include "context.h"
+#include "cuda/gpu.h"
 #include "error.h"
 
 #include <string.h>
@@ -18,7 +19,7 @@ void tcc_memory_destroy(struct trtcoll_ctx *ctx)
     uint32_t i;
 
     for (i = 0; i < memory->count; i++) {
-        tck_memory_release(&memory->ranges[i]->memory);
+        tcc_daemon_memory_unmap(ctx, &memory->ranges[i]->memory);
         tcc_free(ctx, memory->ranges[i]);
     }
     tcc_free(ctx, memory->ranges);
@@ -150,9 +151,10 @@ int tcc_daemon_memory_get(struct trtcoll_ctx *ctx, uint64_t bytes, struct tck_me
         code = tcc_fail(TRTCOLL_EPROTO, "trtcolld answered a wish for %llu bytes with %llu bytes and %u descriptors",
                         (unsigned long long)bytes, (unsigned long long)ready->bytes, reply.fd_count);
     } else {
-        code = tck_memory_import(NULL, reply.fds[0], ready->bytes, memory);
+        code = tck_memory_import(tcc_gpu_device(atomic_load(&ctx->gpu)), reply.fds[0], ready->bytes, memory);
         if (code)
-            code = tcc_fail_code(code, "memory of trtcolld could not be mapped");
+            code = tcc_fail(code, "memory of trtcolld could not be mapped: %s%s", trtcoll_error_text(code),
+                            atomic_load(&ctx->gpu) ? "" : " (for memory of a GPU, join a group on it first)");
     }
     if (code) {
         tcw_packet_close_fds(&reply);
@@ -160,10 +162,17 @@ int tcc_daemon_memory_get(struct trtcoll_ctx *ctx, uint64_t bytes, struct tck_me
         return code;
     }
     /* The mapping keeps the memory alive; a descriptor less to count against the process' limit. */
-    close(memory->fd);
+    if (memory->fd >= 0)
+        close(memory->fd);
     memory->fd = -1;
     *handle = ready->handle;
     return 0;
+}
+
+void tcc_daemon_memory_unmap(struct trtcoll_ctx *ctx, struct tck_memory *memory)
+{
+    if (!memory->device || !tcc_forked(ctx))
+        tck_memory_release(memory);
 }
 
 void tcc_daemon_memory_put(struct trtcoll_ctx *ctx, struct tck_memory *memory, uint64_t handle)
@@ -218,20 +227,43 @@ int trtcoll_free(struct trtcoll_ctx *ctx, void *pointer)
     return code;
 }
 
-int trtcoll_register(struct trtcoll_ctx *ctx, void *pointer, size_t bytes, int fd)
+/* Registration of a memfd. 0 with *handle set, or a code with the last error set. */
+static int register_memfd(struct trtcoll_ctx *ctx, uint64_t bytes, int fd, uint64_t *handle)
 {
     struct tcw_mem_register request = {.bytes = bytes};
     struct tcw_packet reply;
-    struct tcc_range *range;
-    const char *why = "";
-    int code = tcc_ctx_enter(ctx);
+    int code = tcc_rpc_call(&ctx->rpc, TCW_MSG_MEM_REGISTER, &request, &fd, 1, TCW_MSG_MEM_READY, tcc_ctx_deadline(ctx), &reply);
 
     if (code)
         return code;
+    tcw_packet_close_fds(&reply);
+    *handle = reply.payload.MEM_READY.handle;
+    return 0;
+}
+
+static int register_check(struct trtcoll_ctx *ctx, void *pointer, size_t bytes, int fd)
+{
+    const char *why = "";
+
     if (!pointer || !bytes || bytes > UINTPTR_MAX - (uintptr_t)pointer)
         return tcc_fail(TRTCOLL_EINVAL, "%p and %zu bytes are no range of memory", pointer, bytes);
+    if (tcc_ctx_kind(ctx) == TCK_DEVICE_CUDA)
+        return fd == -1 ? 0 : tcc_fail(TRTCOLL_EINVAL, "fd is %d: memory of GPUs is registered by its address, with fd -1", fd);
     if (tcw_memfd_check(fd, bytes, &why))
         return tcc_fail(TRTCOLL_EINVAL, "descriptor %d for %zu bytes: %s", fd, bytes, why);
+    return 0;
+}
+
+int trtcoll_register(struct trtcoll_ctx *ctx, void *pointer, size_t bytes, int fd)
+{
+    struct tcc_range *range;
+    uint64_t handle = 0;
+    int code = tcc_ctx_enter(ctx);
+
+    if (!code)
+        code = register_check(ctx, pointer, bytes, fd);
+    if (code)
+        return code;
     range = tcc_alloc(ctx, sizeof(*range));
     if (!range)
         return tcc_fail_code(TRTCOLL_ENOMEM, "trtcoll_register");
@@ -249,15 +281,14 @@ int trtcoll_register(struct trtcoll_ctx *ctx, void *pointer, size_t bytes, int f
         tcc_free(ctx, range);
         return code;
     }
-    code = tcc_rpc_call(&ctx->rpc, TCW_MSG_MEM_REGISTER, &request, &fd, 1, TCW_MSG_MEM_READY, tcc_ctx_deadline(ctx), &reply);
+    code = fd < 0 ? tcc_share_register(ctx, pointer, bytes, &handle) : register_memfd(ctx, bytes, fd, &handle);
     if (code) {
         if (!take_out(&ctx->memory, pointer, true, &range))
             tcc_free(ctx, range);
         return code;
     }
-    tcw_packet_close_fds(&reply);
     pthread_mutex_lock(&ctx->memory.lock);
-    range->handle = reply.payload.MEM_READY.handle;
+    range->handle = handle;
     range->usable = true;
     pthread_mutex_unlock(&ctx->memory.lock);
     return 0;

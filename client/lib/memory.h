@@ -46,6 +46,8 @@ static inline void tcc_range_drop(struct tcc_range *range)
 
 /* Daemon memory that is not entered into the ranges: 0 with *memory mapped and *handle set, or a code with the last error set. */
 int tcc_daemon_memory_get(struct trtcoll_ctx *ctx, uint64_t bytes, struct tck_memory *memory, uint64_t *handle);
+/* Local: a forked child leaves memory of GPUs as it is. */
+void tcc_daemon_memory_unmap(struct trtcoll_ctx *ctx, struct tck_memory *memory);
 void tcc_daemon_memory_put(struct trtcoll_ctx *ctx, struct tck_memory *memory, uint64_t handle);
 
 #endif

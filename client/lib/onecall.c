@@ -26,9 +26,17 @@ static int count_check(uint64_t count)
 static int execute(struct trtcoll_group *group, const struct tcw_plan_desc *desc, const struct trtcoll_run_args *args)
 {
     struct trtcoll_plan *plan;
+    struct trtcoll_event *event;
     int code = tcc_cache_get(group, desc, &plan);
 
-    return code ? code : tcc_plan_run(plan, args, NULL);
+    if (code || !plan->member->lane)
+        return code ? code : tcc_plan_run(plan, args, NULL, NULL);
+    code = tcc_plan_run(plan, args, NULL, &event);
+    if (code)
+        return code;
+    code = trtcoll_event_wait(event, UINT32_MAX);
+    trtcoll_event_put(event);
+    return code;
 }
 
 static int reduce(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *user, const struct trtcoll_run_args *args)
@@ -37,7 +45,7 @@ static int reduce(struct trtcoll_group *group, const struct trtcoll_all_reduce_d
     int code;
 
     pthread_mutex_lock(&group->create_lock);
-    code = tcc_describe_all_reduce(user, group->member->ready.size, &desc);
+    code = tcc_describe_all_reduce(user, tcc_member_kind(group->member), group->member->ready.size, &desc);
     if (!code)
         code = execute(group, &desc, args);
     pthread_mutex_unlock(&group->create_lock);
@@ -106,7 +114,7 @@ static int gather(struct trtcoll_group *group, tcw_op op, const void *in, void *
     if (op == TCW_OP_REDUCE_SCATTER && __builtin_mul_overflow(tensor.shape[0], nranks, &tensor.shape[0]))
         code = tcc_fail(TRTCOLL_EINVAL, "count is %llu, which is too large", (unsigned long long)count);
     if (!code)
-        code = tcc_describe_gather(&user, op, nranks, group->member->ready.rank, &desc);
+        code = tcc_describe_gather(&user, op, tcc_member_kind(group->member), nranks, group->member->ready.rank, &desc);
     if (!code)
         code = execute(group, &desc, &args);
     pthread_mutex_unlock(&group->create_lock);
@@ -140,7 +148,7 @@ int trtcoll_broadcast(struct trtcoll_group *group, const void *in, void *out, ui
     args.in = in;
     args.out = out;
     pthread_mutex_lock(&group->create_lock);
-    code = tcc_describe_broadcast(&user, group->member->ready.size, &desc);
+    code = tcc_describe_broadcast(&user, tcc_member_kind(group->member), group->member->ready.size, &desc);
     if (!code)
         code = execute(group, &desc, &args);
     pthread_mutex_unlock(&group->create_lock);
@@ -156,7 +164,7 @@ int trtcoll_barrier(struct trtcoll_group *group)
     if (code)
         return code;
     pthread_mutex_lock(&group->create_lock);
-    code = tcc_describe_barrier(&user, group->member->ready.size, &desc);
+    code = tcc_describe_barrier(&user, tcc_member_kind(group->member), group->member->ready.size, &desc);
     if (!code)
         code = execute(group, &desc, NULL);
     pthread_mutex_unlock(&group->create_lock);
@@ -168,5 +176,5 @@ int trtcoll_supports(struct trtcoll_ctx *ctx, uint32_t nranks, const struct trtc
     struct tcw_plan_desc desc;
     int code = tcc_ctx_enter(ctx);
 
-    return code ? code : tcc_describe_all_reduce(user, nranks, &desc);
+    return code ? code : tcc_describe_all_reduce(user, tcc_ctx_kind(ctx), nranks, &desc);
 }

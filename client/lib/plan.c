@@ -184,6 +184,7 @@ int trtcoll_plan_info(struct trtcoll_plan *plan, struct trtcoll_plan_info *user)
     info.runs = atomic_load_explicit(&plan->runs, memory_order_relaxed);
     info.staged_runs = atomic_load_explicit(&plan->staged_runs, memory_order_relaxed);
     tcw_text_set(info.reason, sizeof(info.reason), plan->reason);
+    info.device_kind = plan->member->ready.device_kind;
     return tcc_args_out("info", &info, sizeof(info), user);
 }
 
@@ -211,32 +212,32 @@ static int create(struct trtcoll_group *group, const void *user, describe_fn des
 
 static int describe_all_reduce(const void *user, const struct tcc_member *member, struct tcw_plan_desc *desc)
 {
-    return tcc_describe_all_reduce(user, member->ready.size, desc);
+    return tcc_describe_all_reduce(user, tcc_member_kind(member), member->ready.size, desc);
 }
 
 static int describe_all_gather(const void *user, const struct tcc_member *member, struct tcw_plan_desc *desc)
 {
-    return tcc_describe_gather(user, TCW_OP_ALL_GATHER, member->ready.size, member->ready.rank, desc);
+    return tcc_describe_gather(user, TCW_OP_ALL_GATHER, tcc_member_kind(member), member->ready.size, member->ready.rank, desc);
 }
 
 static int describe_reduce_scatter(const void *user, const struct tcc_member *member, struct tcw_plan_desc *desc)
 {
-    return tcc_describe_gather(user, TCW_OP_REDUCE_SCATTER, member->ready.size, member->ready.rank, desc);
+    return tcc_describe_gather(user, TCW_OP_REDUCE_SCATTER, tcc_member_kind(member), member->ready.size, member->ready.rank, desc);
 }
 
 static int describe_all_to_all(const void *user, const struct tcc_member *member, struct tcw_plan_desc *desc)
 {
-    return tcc_describe_all_to_all(user, member->ready.size, desc);
+    return tcc_describe_all_to_all(user, tcc_member_kind(member), member->ready.size, desc);
 }
 
 static int describe_broadcast(const void *user, const struct tcc_member *member, struct tcw_plan_desc *desc)
 {
-    return tcc_describe_broadcast(user, member->ready.size, desc);
+    return tcc_describe_broadcast(user, tcc_member_kind(member), member->ready.size, desc);
 }
 
 static int describe_barrier(const void *user, const struct tcc_member *member, struct tcw_plan_desc *desc)
 {
-    return tcc_describe_barrier(user, member->ready.size, desc);
+    return tcc_describe_barrier(user, tcc_member_kind(member), member->ready.size, desc);
 }
 
 int trtcoll_plan_create_all_reduce(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *desc, struct trtcoll_plan **plan)

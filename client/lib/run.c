@@ -1,6 +1,7 @@
 #include "run.h"
 
 #include "args.h"
+#include "cuda/gpu.h"
 #include "error.h"
 
 static const char *const slot_names[TCW_SLOT_COUNT] = {"in",   "out",   "residual_in", "residual_out", "norm_weight",
@@ -117,6 +118,7 @@ int tcc_run_fill(const struct trtcoll_plan *plan, const struct trtcoll_run_args 
 {
     static const struct trtcoll_run_args nothing = TRTCOLL_RUN_ARGS_INIT;
     struct trtcoll_run_args args;
+    const struct tcw_decision_step *step;
     struct tcw_complaint complaint; /* filled by who complains: clearing it takes as long as the rest of this function */
     int code;
 
@@ -125,24 +127,58 @@ int tcc_run_fill(const struct trtcoll_plan *plan, const struct trtcoll_run_args 
     code = tcc_args_in("args", user, &args, sizeof(args));
     if (code)
         return code;
-    if (args.reserved)
-        return tcc_fail(TRTCOLL_EINVAL, "args.reserved is %u, must be 0", args.reserved);
+    if (args.flags & ~(plan->member->lane ? (uint32_t)TRTCOLL_PDL : 0u))
+        return tcc_fail(TRTCOLL_EINVAL, "args.flags is 0x%x, allowed %s", args.flags,
+                        plan->member->lane ? "is TRTCOLL_PDL" : "on host devices is nothing");
     code = tcw_plan_tokens_check(&plan->desc, args.tokens, &complaint);
     if (code)
         return tcc_fail_plainly(code, complaint.text);
     run->tokens = args.tokens;
     run->message_bytes = tcw_plan_message_bytes(&plan->desc, plan->member->ready.size, plan->member->ready.rank, args.tokens);
-    run->strategy = tcw_decision_strategy(&plan->decision, run->message_bytes);
+    step = tcw_decision_step(&plan->decision, run->message_bytes);
+    run->strategy = step->strategy;
+    run->blocks = step->blocks;
+    run->pdl = args.flags & TRTCOLL_PDL;
     return fill_buffers(plan, &args, run);
 }
 
-int tcc_plan_run(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, struct trtcoll_event **event)
+void tcc_run_work(const struct trtcoll_plan *plan, const struct tcc_run *run, struct tck_run *work)
+{
+    void *const *next = run->buffers + plan->counts[TCW_SLOT_IN] + plan->counts[TCW_SLOT_OUT];
+
+    *work = (struct tck_run){.desc = &plan->desc,
+                             .plan_id = plan->plan_id,
+                             .strategy = run->strategy,
+                             .blocks = run->blocks,
+                             .tokens = run->tokens,
+                             .in = (const void *const *)run->buffers,
+                             .out = run->buffers + plan->counts[TCW_SLOT_IN]};
+    if (plan->used & 1u << TCW_SLOT_RESIDUAL_IN)
+        work->residual_in = *next++;
+    if (plan->used & 1u << TCW_SLOT_RESIDUAL_OUT)
+        work->residual_out = *next++;
+    if (plan->used & 1u << TCW_SLOT_NORM_WEIGHT)
+        work->norm_weight = *next++;
+    if (plan->used & 1u << TCW_SLOT_BIAS)
+        work->bias = *next++;
+    if (plan->used & 1u << TCW_SLOT_SCALE)
+        work->scale = *next++;
+    if (plan->used & 1u << TCW_SLOT_QUANT_OUT)
+        work->quant_out = *next++;
+    if (plan->used & 1u << TCW_SLOT_SCALE_OUT)
+        work->scale_out = *next++;
+}
+
+int tcc_plan_run(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, struct CUstream_st *stream, struct trtcoll_event **event)
 {
     struct tcc_run run;
     int code = tcc_run_fill(plan, args, &run);
 
     if (code)
         return code;
+    run.stream = stream;
+    if (plan->workspace && plan->member->lane)
+        return tcc_lane_run(plan, &run, event);
     return plan->workspace ? tcc_direct_run(plan, &run, event) : tcc_served_run(plan, &run, event);
 }
 
@@ -153,7 +189,7 @@ int trtcoll_plan_run(struct trtcoll_plan *plan, const struct trtcoll_run_args *a
 
     if (code)
         return code;
-    if (stream)
+    if (stream && !plan->member->lane)
         return tcc_fail_plainly(TRTCOLL_EINVAL, "stream must be NULL on a group of host devices");
-    return tcc_plan_run(plan, args, event);
+    return tcc_plan_run(plan, args, stream, event);
 }

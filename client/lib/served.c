@@ -1,6 +1,7 @@
 #include "served.h"
 
 #include "clock.h"
+#include "cuda/gpu.h"
 #include "error.h"
 
 #include <tcw/machine.h>
@@ -94,9 +95,12 @@ static int create(struct tcc_member *member, struct tcw_packet *reply, struct tc
     code = map_ring(served, reply, fds);
     if (!code)
         code = make_flights(served);
+    if (!code && member->lane)
+        code = tcc_words_create(served);
     if (!code)
         code = make_locks(served);
     if (code) {
+        tcc_words_destroy(served);
         if (served->base)
             munmap(served->base, served->bytes);
         tcc_free(member->ctx, served->flights);
@@ -131,6 +135,9 @@ void tcc_served_destroy(struct tcc_served *served)
     struct trtcoll_ctx *ctx = served->member->ctx;
     uint32_t i;
 
+    for (; served->draining; served->draining = served->draining->newer)
+        tcc_flight_empty(served->draining, ctx, false, true);
+    tcc_words_destroy(served);
     for (i = 0; i < served->ring.cq_entries; i++)
         tcc_flight_destroy(&served->flights[i], ctx);
     tcc_free(ctx, served->flights);
@@ -147,12 +154,43 @@ void tcc_served_destroy(struct tcc_served *served)
 
 /* ---- completions; everything here with the lock ---- */
 
+static void put_slot(struct tcc_served *served, struct tcc_flight *flight)
+{
+    struct tcc_flight **list = flight->draining ? &served->draining : &served->free;
+
+    flight->newer = *list;
+    *list = flight;
+}
+
+/* Slots whose blocks the streams have done with are free again. */
+static void drain(struct tcc_served *served)
+{
+    struct tcc_flight **link = &served->draining, *flight;
+
+    while ((flight = *link)) {
+        if (tcc_words_drained(served, flight)) {
+            link = &flight->newer;
+            continue;
+        }
+        *link = flight->newer;
+        tcc_flight_empty(flight, served->member->ctx, false, flight->condemn);
+        flight->draining = false;
+        put_slot(served, flight);
+    }
+}
+
 static void finish(struct tcc_served *served, struct tcc_flight *flight, const struct tcw_cqe *cqe, bool condemn)
 {
     struct trtcoll_event *event = flight->event;
     bool lent = flight->lent;
 
-    tcc_flight_empty(flight, served->member->ctx, cqe->result == 0, condemn);
+    flight->draining = served->words && flight->staged;
+    flight->condemn = condemn;
+    if (!flight->draining)
+        tcc_flight_empty(flight, served->member->ctx, cqe->result == 0, condemn);
+    if (cqe->result && served->words && !flight->wants_event)
+        tcc_log(served->member->ctx, TCC_LOG_WARNING, "a run of plan %u of group %s that nobody waits for has failed: %s", event->plan_id,
+                served->member->name, trtcoll_error_text(cqe->result));
     if (flight->older)
         flight->older->newer = flight->newer;
     else
@@ -163,8 +201,7 @@ static void finish(struct tcc_served *served, struct tcc_flight *flight, const s
         served->newest = flight->older;
     flight->event = NULL;
     flight->older = NULL;
-    flight->newer = served->free;
-    served->free = flight;
+    put_slot(served, flight);
     atomic_store_explicit(&served->in_flight, tcc_served_in_flight(served) - 1, memory_order_relaxed);
     tcc_event_complete(event, cqe->result, cqe->culprit == UINT16_MAX ? TRTCOLL_RANK_NONE : cqe->culprit, cqe->start_ns, cqe->end_ns);
     if (!lent)
@@ -180,8 +217,11 @@ static void end(struct tcc_served *served, int code, uint32_t rank)
         return;
     served->ended = true;
     served->ended_code = code;
-    while (served->oldest)
+    while (served->oldest) {
+        if (served->words)
+            tcc_words_release(served, served->oldest);
         finish(served, served->oldest, &cqe, true);
+    }
     pthread_cond_broadcast(&served->done);
     if (served->notify)
         tcw_ring_wake(served->cq_event);
@@ -204,6 +244,8 @@ void tcc_served_reap(struct tcc_served *served)
     bool some = false;
     int got = 0;
 
+    if (served->draining)
+        drain(served);
     if (served->ended)
         return;
     while ((got = tcw_ring_reap(&served->ring, &cqe)) == 1) {
@@ -292,7 +334,7 @@ void tcc_served_look(struct trtcoll_event *event)
         tcc_served_reap(served);
         pthread_mutex_unlock(&served->lock);
     }
-    if (tcc_event_done(event) || !trouble(served, tcw_now_ns()))
+    if (tcc_event_answered(event) || !trouble(served, tcw_now_ns()))
         return;
     pthread_mutex_lock(&served->lock);
     tcc_served_check(served);
@@ -310,7 +352,7 @@ static bool spin(struct tcc_served *served, struct trtcoll_event *event)
             tcc_served_reap(served);
             pthread_mutex_unlock(&served->lock);
         }
-        if (tcc_event_done(event))
+        if (tcc_event_answered(event))
             return true;
         if (!served->crowded && round % POLLS_PER_CLOCK) {
             relax();
@@ -359,9 +401,9 @@ void tcc_served_wait(struct trtcoll_event *event, uint64_t deadline_ns)
     pthread_mutex_lock(&served->lock);
     for (;;) {
         tcc_served_reap(served);
-        if (!tcc_event_done(event))
+        if (!tcc_event_answered(event))
             tcc_served_check(served);
-        if (tcc_event_done(event) || !tcc_deadline_left_ms(deadline_ns, 1))
+        if (tcc_event_answered(event) || !tcc_deadline_left_ms(deadline_ns, 1))
             break;
         until_ns = tcw_now_ns() + NAP_MS * TCC_MS;
         if (until_ns > deadline_ns)
@@ -375,6 +417,19 @@ void tcc_served_wait(struct trtcoll_event *event, uint64_t deadline_ns)
         }
     }
     pthread_mutex_unlock(&served->lock);
+}
+
+bool tcc_served_watch(struct tcc_served *served)
+{
+    bool busy = tcc_served_in_flight(served) != 0;
+
+    if (!busy)
+        return false;
+    pthread_mutex_lock(&served->lock);
+    tcc_served_reap(served);
+    tcc_served_check(served);
+    pthread_mutex_unlock(&served->lock);
+    return tcc_served_in_flight(served) != 0;
 }
 
 int tcc_served_notify_fd(struct tcc_served *served)

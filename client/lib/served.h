@@ -23,6 +23,9 @@ struct tcc_served {
     struct tcc_flight *flights; /* one per completion slot */
     struct tcc_flight *free;
     struct tcc_flight *oldest, *newest; /* submitted and not completed */
+    struct tcc_flight *draining;        /* completed, but streams still use their staging blocks; linked by `newer` */
+    struct tcc_words *words;            /* on a GPU, else NULL: see cuda/gpu.h */
+    uint64_t requests;                  /* on a GPU: posted so far */
     _Atomic uint32_t in_flight;         /* written under the lock */
     _Atomic uint32_t taken;             /* completions whose events are done, as the ring counts them; written under the lock */
     uint32_t sequence;
@@ -44,13 +47,16 @@ void tcc_served_wait(struct trtcoll_event *event, uint64_t deadline_ns);
 /* Takes completions if there are any, and notices the end of the instance or the daemon. Waits for nobody but who is at the same. */
 void tcc_served_look(struct trtcoll_event *event);
 
-/* With the lock: takes the completions that are there, and wakes those who wait for them. */
+/* With the lock: takes the completions that are there and what streams have drained, and wakes those who wait for them. */
 void tcc_served_reap(struct tcc_served *served);
 /*
  * With the lock: is there still somebody who will complete what is in flight? If not, and the grace has passed, ends it here.
  * How long a run may take is not judged: the daemon kills executors that are stuck, and executors end with the daemon.
  */
 void tcc_served_check(struct tcc_served *served);
+
+/* For who watches over a context: ends what nobody will complete any more. True: some of it is in flight. */
+bool tcc_served_watch(struct tcc_served *served);
 
 /* The membership ends: what is still in flight ends with the member's failure. */
 void tcc_served_end(struct tcc_served *served);

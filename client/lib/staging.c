@@ -23,7 +23,7 @@ void tcc_staging_destroy(struct trtcoll_ctx *ctx)
 
     for (chunk = ctx->staging.chunks; chunk; chunk = next) {
         next = chunk->next;
-        tck_memory_release(&chunk->memory);
+        tcc_daemon_memory_unmap(ctx, &chunk->memory);
         tcc_free(ctx, chunk);
     }
     ctx->staging.chunks = NULL;

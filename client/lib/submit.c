@@ -1,5 +1,6 @@
 /* The served lane's way in: a completion slot, the buffers, one entry in the ring. */
 #include "clock.h"
+#include "cuda/gpu.h"
 #include "error.h"
 #include "served.h"
 
@@ -28,7 +29,72 @@ static int fail_ended(struct tcc_served *served)
     return tcc_fail_code(served->ended_code ? served->ended_code : TRTCOLL_EABORTED, "served lane");
 }
 
-/* With the lock. 1: submitted; 0: not now; else a failure. */
+/* With the lock: the request is in the ring. */
+static void enlist(struct tcc_served *served, struct tcc_flight *flight)
+{
+    served->sequence++;
+    flight->older = served->newest;
+    flight->newer = NULL;
+    if (served->newest)
+        served->newest->newer = flight;
+    else
+        served->oldest = flight;
+    served->newest = flight;
+    atomic_store_explicit(&served->in_flight, tcc_served_in_flight(served) + 1, memory_order_relaxed);
+}
+
+/* With the lock: is there room in the ring? It can only grow until the lock is given up. */
+static bool room(const struct tcc_served *served, const struct tcc_flight *flight)
+{
+    const struct tcw_ring *ring = &served->ring;
+    uint32_t used = ring->sq_local - atomic_load_explicit(&ring->indices->sq_head, memory_order_acquire);
+
+    return used <= ring->sq_entries && ring->sq_entries - used >= tcw_sqe_entries(flight->count);
+}
+
+/* A failure behind the words: the others' part of the run goes on, this rank's outputs do not come. */
+static void report_late(const struct trtcoll_plan *plan, int code)
+{
+    struct tcw_error error = {.code = code, .rank = plan->member->ready.rank};
+
+    tcw_text_set(error.text, sizeof(error.text), tcc_error()->text);
+    tcc_member_report(plan->member, &error);
+}
+
+/*
+ * With the lock, on GPUs: the stream's part first, so that the executor never hears of what could not be enqueued. The stream orders this
+ * run's buffers behind those of older ones. As try_submit.
+ */
+static int try_enqueue(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
+                       bool *wake)
+{
+    struct tcw_sqe head = {.op = plan->desc.op,
+                           .sequence = served->sequence,
+                           .plan = plan->handle,
+                           .user_data = (uint64_t)flight->serial << 32 | flight->index,
+                           .tokens = (uint32_t)run->tokens,
+                           .ref_count = (uint16_t)flight->count,
+                           .pair = (uint16_t)flight->index};
+    int late = 0, code;
+
+    tcc_served_reap(served);
+    if (served->ended || tcc_member_failed(served->member) || tcc_rpc_gone(&served->member->ctx->rpc))
+        return fail_ended(served);
+    if (!room(served, flight))
+        return 0;
+    flight->event->submit_ns = tcw_now_ns();
+    code = tcc_words_enqueue(served, flight, run, served->requests + 1, flight->wants_event, &late);
+    if (code)
+        return code;
+    served->requests++;
+    code = tcw_ring_submit(&served->ring, &head, flight->refs, wake);
+    enlist(served, flight);
+    if (late || code)
+        report_late(plan, late ? late : tcc_fail_code(TRTCOLL_EPROTO, "ring"));
+    return 1;
+}
+
+/* With the lock. 1: submitted; 0: not now; else a failure with the last error set. */
 static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct tcc_flight *flight,
                       bool *wake)
 {
@@ -42,22 +108,14 @@ static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, cons
 
     tcc_served_reap(served);
     if (served->ended || tcc_member_failed(served->member) || tcc_rpc_gone(&served->member->ctx->rpc))
-        return TRTCOLL_EABORTED;
+        return fail_ended(served);
     if (tcc_flight_load(flight, served->member->ctx, served->newest) != TCC_HAZARD_NONE)
         return 0;
     if (!flight->lent)
         event->submit_ns = tcw_now_ns(); /* which a lent event never tells anybody */
     if (tcw_ring_submit(&served->ring, &head, flight->refs, wake))
         return 0;
-    served->sequence++;
-    flight->older = served->newest;
-    flight->newer = NULL;
-    if (served->newest)
-        served->newest->newer = flight;
-    else
-        served->oldest = flight;
-    served->newest = flight;
-    atomic_store_explicit(&served->in_flight, tcc_served_in_flight(served) + 1, memory_order_relaxed);
+    enlist(served, flight);
     return 1;
 }
 
@@ -86,11 +144,11 @@ static int submit(struct tcc_served *served, struct trtcoll_plan *plan, const st
     int done;
 
     for (;;) {
-        done = try_submit(served, plan, run, flight, wake);
+        done = served->words ? try_enqueue(served, plan, run, flight, wake) : try_submit(served, plan, run, flight, wake);
         if (!done)
             tcc_served_check(served);
         if (done)
-            return done < 0 ? fail_ended(served) : 0;
+            return done < 0 ? done : 0;
         if (patience_ends(served, until_ns))
             return tcc_fail(TRTCOLL_EAGAIN, "no room in the ring of group %s, or a buffer waits for an earlier run", plan->member->name);
         step_aside(served);
@@ -126,9 +184,16 @@ static int fill(struct tcc_served *served, struct tcc_flight *flight, const stru
     return code;
 }
 
-/* With the lock, which may be released meanwhile. `lent`: see struct tcc_flight. */
-static int start(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event, bool lent,
-                 bool *wake)
+/* Whose the event of a run is. */
+typedef enum start_kind {
+    TCC_START_EVENT,  /* the application's */
+    TCC_START_FORGET, /* on GPUs: nobody's */
+    TCC_START_LENT    /* see struct tcc_flight */
+} start_kind;
+
+/* With the lock, which may be released meanwhile. */
+static int start(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event,
+                 start_kind kind, bool *wake)
 {
     uint64_t until_ns = 0;
     struct tcc_flight *flight = wait_slot(served, &until_ns);
@@ -141,7 +206,8 @@ static int start(struct tcc_served *served, struct trtcoll_plan *plan, const str
     if (!code) {
         staged = flight->staged;
         flight->event = event;
-        flight->lent = lent;
+        flight->lent = kind == TCC_START_LENT;
+        flight->wants_event = kind == TCC_START_EVENT;
         code = submit(served, plan, run, flight, &until_ns, wake);
         if (!code) {
             atomic_fetch_add_explicit(&plan->runs, 1, memory_order_relaxed);
@@ -157,13 +223,14 @@ static int start(struct tcc_served *served, struct trtcoll_plan *plan, const str
     return code;
 }
 
-static int begin(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event, bool lent)
+static int begin(struct tcc_served *served, struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event *event,
+                 start_kind kind)
 {
     bool wake = false;
     int code;
 
     pthread_mutex_lock(&served->lock);
-    code = start(served, plan, run, event, lent, &wake);
+    code = start(served, plan, run, event, kind, &wake);
     pthread_mutex_unlock(&served->lock);
     if (wake)
         tcw_ring_wake(served->sq_event);
@@ -180,7 +247,7 @@ static int run_and_wait(struct tcc_served *served, struct trtcoll_plan *plan, co
     own.lane = TCW_LANE_SERVED;
     own.plan_id = plan->plan_id;
     own.member = plan->member;
-    code = begin(served, plan, run, &own, true);
+    code = begin(served, plan, run, &own, TCC_START_LENT);
     return code ? code : trtcoll_event_wait(&own, UINT32_MAX);
 }
 
@@ -192,7 +259,7 @@ int tcc_served_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
 
     if (tcc_member_failed(plan->member) || tcc_rpc_gone(&plan->member->ctx->rpc))
         return fail_ended(served);
-    if (!event)
+    if (!event && !served->words)
         return run_and_wait(served, plan, run);
     pending = tcc_event_get(plan->member->ctx);
     if (!pending)
@@ -202,12 +269,15 @@ int tcc_served_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
     pending->member = plan->member;
     tcc_member_hold(plan->member);
     tcc_event_hold(pending);
-    code = begin(served, plan, run, pending, false);
+    code = begin(served, plan, run, pending, event ? TCC_START_EVENT : TCC_START_FORGET);
     if (code) {
         tcc_event_drop(pending);
         tcc_event_drop(pending);
         return code;
     }
-    *event = pending;
+    if (event)
+        *event = pending;
+    else
+        tcc_event_drop(pending);
     return 0;
 }

@@ -1,5 +1,6 @@
 #include "workspace.h"
 
+#include "cuda/gpu.h"
 #include "error.h"
 #include "member.h"
 
@@ -12,6 +13,7 @@ static void destroy(struct tcc_member *member, struct tcc_workspace *workspace)
 
     if (workspace->comm)
         tck_comm_destroy(workspace->comm);
+    tcc_lane_disconnect(member, workspace);
     for (i = 0; i < workspace->count; i++)
         tck_memory_release(&workspace->memory[i]);
     tcc_free(member->ctx, workspace);
@@ -19,11 +21,12 @@ static void destroy(struct tcc_member *member, struct tcc_workspace *workspace)
 
 static int map(struct tcc_member *member, struct tcc_workspace *workspace, struct tcw_packet *reply)
 {
+    struct tck_device *device = member->lane ? tcc_gpu_device(atomic_load(&member->ctx->gpu)) : NULL;
     uint32_t i;
     int code;
 
     for (i = 0; i < member->ready.size; i++) {
-        code = tck_memory_import(NULL, reply->fds[i], workspace->bytes, &workspace->memory[i]);
+        code = tck_memory_import(device, reply->fds[i], workspace->bytes, &workspace->memory[i]);
         if (code)
             return tcc_fail(code, "rank %u's workspace of group %s could not be mapped: %s", i, member->name, trtcoll_error_text(code));
         reply->fds[i] = -1;
@@ -75,7 +78,7 @@ static int create(struct tcc_member *member, struct tcw_packet *reply, struct tc
     workspace->bytes = ready->workspace_bytes;
     code = map(member, workspace, reply);
     if (!code)
-        code = connect_ranks(member, workspace);
+        code = member->lane ? tcc_lane_connect(member, workspace) : connect_ranks(member, workspace);
     if (code) {
         destroy(member, workspace);
         return code;
@@ -84,23 +87,58 @@ static int create(struct tcc_member *member, struct tcw_packet *reply, struct tc
     return 0;
 }
 
-/* Enters a new generation with its first plan. The one before it has waited for plans only as long as it was the newest. */
+/* Those that no plan uses any more, but for the newest, which waits for plans to come: the daemon sends each generation once. */
+static struct tcc_workspace *take_unused(struct tcc_member *member)
+{
+    struct tcc_workspace **link, *workspace, *unused = NULL;
+
+    pthread_mutex_lock(&member->lock);
+    link = member->workspaces ? &member->workspaces->next : &member->workspaces;
+    while ((workspace = *link)) {
+        if (workspace->plans) {
+            link = &workspace->next;
+            continue;
+        }
+        *link = workspace->next;
+        workspace->next = unused;
+        unused = workspace;
+    }
+    pthread_mutex_unlock(&member->lock);
+    return unused;
+}
+
+/* Behind the newest, which is always there. */
+static void put_back(struct tcc_member *member, struct tcc_workspace *workspace)
+{
+    pthread_mutex_lock(&member->lock);
+    workspace->next = member->workspaces->next;
+    member->workspaces->next = workspace;
+    pthread_mutex_unlock(&member->lock);
+}
+
+/* Retired generations go when streams and graphs have done with them too. */
+static void sweep(struct tcc_member *member)
+{
+    struct tcc_workspace *workspace, *next;
+
+    for (workspace = take_unused(member); workspace; workspace = next) {
+        next = workspace->next;
+        if (member->lane && tcc_lane_in_use(member, workspace) != TCC_LANE_IDLE)
+            put_back(member, workspace);
+        else
+            destroy(member, workspace);
+    }
+}
+
+/* Enters a new generation with its first plan. */
 static void add(struct tcc_member *member, struct tcc_workspace *workspace)
 {
-    struct tcc_workspace *previous;
-
     workspace->plans = 1;
     pthread_mutex_lock(&member->lock);
-    previous = member->workspaces;
-    if (previous && !previous->plans)
-        member->workspaces = previous->next;
-    else
-        previous = NULL;
     workspace->next = member->workspaces;
     member->workspaces = workspace;
     pthread_mutex_unlock(&member->lock);
-    if (previous)
-        destroy(member, previous);
+    sweep(member);
 }
 
 int tcc_workspace_get(struct tcc_member *member, struct tcw_packet *reply, struct tcc_workspace **result)
@@ -128,20 +166,10 @@ int tcc_workspace_get(struct tcc_member *member, struct tcw_packet *reply, struc
 
 void tcc_workspace_put(struct tcc_member *member, struct tcc_workspace *workspace)
 {
-    struct tcc_workspace **link;
-    bool last;
-
     pthread_mutex_lock(&member->lock);
-    /* The newest stays for plans to come: the daemon sends each generation once. */
-    last = !--workspace->plans && workspace != member->workspaces;
-    if (last) {
-        for (link = &member->workspaces; *link != workspace; link = &(*link)->next)
-            ;
-        *link = workspace->next;
-    }
+    workspace->plans--;
     pthread_mutex_unlock(&member->lock);
-    if (last)
-        destroy(member, workspace);
+    sweep(member);
 }
 
 void tcc_workspaces_destroy(struct tcc_member *member)

@@ -2,8 +2,8 @@
  * One generation of a group's workspaces on the direct lane: every rank's workspace mapped here, and the communicator over them. Plans
  * share it; a larger plan brings the next generation.
  *
- * Owner: the member. A generation that is not the newest goes when its last plan does. Threads: the list under member.lock, running under
- * member.run_lock.
+ * Owner: the member. A generation that is not the newest goes when its last plan does and no stream or graph uses it any more. Threads: the
+ * list under member.lock, running under member.run_lock.
  */
 #ifndef TCC_WORKSPACE_H
 #define TCC_WORKSPACE_H
@@ -19,7 +19,8 @@ struct tcc_workspace {
     uint64_t bytes;
     uint32_t plans;
     uint32_t count;
-    struct tck_comm *comm;
+    struct tck_comm *comm;    /* host devices, or */
+    struct tcc_gpu_comm *gpu; /* see cuda/gpu.h */
     struct tck_memory memory[TCW_MAX_RANKS];
 };
 

@@ -26,7 +26,7 @@ static void test_all_reduce(void **state)
     user.hidden = 128;
     user.fusion = TRTCOLL_FUSION_RESIDUAL_RMS_NORM;
     user.flags = TRTCOLL_BIAS;
-    assert_int_equal(tcc_describe_all_reduce(&user, 4, &desc), 0);
+    assert_int_equal(tcc_describe_all_reduce(&user, TCK_DEVICE_HOST, 4, &desc), 0);
     assert_int_equal(desc.op, TCW_OP_ALL_REDUCE);
     assert_int_equal(desc.dtype, TCW_BF16);
     assert_int_equal(desc.strategy, TCW_STRATEGY_AUTO);
@@ -36,7 +36,7 @@ static void test_all_reduce(void **state)
     memcpy(&eps, &desc.eps_bits, sizeof(eps));
     assert_true(eps == 1e-6f); /* the default, when something is normalised */
     user.eps = 1e-5f;
-    assert_int_equal(tcc_describe_all_reduce(&user, 4, &desc), 0);
+    assert_int_equal(tcc_describe_all_reduce(&user, TCK_DEVICE_HOST, 4, &desc), 0);
     memcpy(&eps, &desc.eps_bits, sizeof(eps));
     assert_true(eps == 1e-5f);
 }
@@ -50,28 +50,28 @@ static void test_all_reduce_refusals(void **state)
     (void)state;
     /* Would be 0 if it were cut to 16 bits. */
     user.dtype = 65536;
-    assert_int_equal(tcc_describe_all_reduce(&user, 4, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_reduce(&user, TCK_DEVICE_HOST, 4, &desc), TRTCOLL_EINVAL);
     trtcoll_last_error(&error);
     assert_string_equal(error.field, "dtype");
     assert_int_equal(error.mine, 65536);
     user.dtype = TRTCOLL_BF16;
     user.flags = 1u << 3; /* a flag of the contract that is not public */
-    assert_int_equal(tcc_describe_all_reduce(&user, 4, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_reduce(&user, TCK_DEVICE_HOST, 4, &desc), TRTCOLL_EINVAL);
     assert_text("flags");
     user.flags = 0;
     user.eps = 0.5f;
-    assert_int_equal(tcc_describe_all_reduce(&user, 4, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_reduce(&user, TCK_DEVICE_HOST, 4, &desc), TRTCOLL_EINVAL);
     assert_text("eps");
     user.eps = 0;
     user.strategy = TRTCOLL_STRATEGY_UB;
-    assert_int_equal(tcc_describe_all_reduce(&user, 4, &desc), TRTCOLL_ENOTSUP);
+    assert_int_equal(tcc_describe_all_reduce(&user, TCK_DEVICE_HOST, 4, &desc), TRTCOLL_ENOTSUP);
     user.strategy = TRTCOLL_STRATEGY_AUTO;
     user.hidden = 0;
-    assert_int_equal(tcc_describe_all_reduce(&user, 4, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_reduce(&user, TCK_DEVICE_HOST, 4, &desc), TRTCOLL_EINVAL);
     assert_text("hidden");
     user.hidden = 1;
-    assert_int_equal(tcc_describe_all_reduce(&user, 0, &desc), TRTCOLL_EINVAL);
-    assert_int_equal(tcc_describe_all_reduce(NULL, 4, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_reduce(&user, TCK_DEVICE_HOST, 0, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_reduce(NULL, TCK_DEVICE_HOST, 4, &desc), TRTCOLL_EINVAL);
     assert_text("NULL");
 }
 
@@ -90,7 +90,7 @@ static void test_gather_shapes(void **state)
     user.tensors = tensors;
     user.tensor_count = 3;
     user.dim = 1;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, 4, 2, &desc), 0);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, TCK_DEVICE_HOST, 4, 2, &desc), 0);
     assert_int_equal(desc.tensors[0].outer, 2);
     assert_int_equal(desc.tensors[0].extent, 3);
     assert_int_equal(desc.tensors[0].inner, 5);
@@ -100,17 +100,17 @@ static void test_gather_shapes(void **state)
     assert_int_equal(desc.tensors[2].inner, 1);
     /* Negative dimensions count from each entry's end. */
     user.dim = -1;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, 4, 2, &desc), 0);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, TCK_DEVICE_HOST, 4, 2, &desc), 0);
     assert_int_equal(desc.tensors[0].outer, 6);
     assert_int_equal(desc.tensors[0].extent, 5);
     assert_int_equal(desc.tensors[2].extent, 11);
     user.dim = -3;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, 4, 2, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, TCK_DEVICE_HOST, 4, 2, &desc), TRTCOLL_EINVAL);
     assert_text("dim is -3");
     user.dim = 2;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, 4, 2, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, TCK_DEVICE_HOST, 4, 2, &desc), TRTCOLL_EINVAL);
     user.dim = INT32_MIN;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, 4, 2, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, TCK_DEVICE_HOST, 4, 2, &desc), TRTCOLL_EINVAL);
 }
 
 static void test_reduce_scatter_extents(void **state)
@@ -122,23 +122,23 @@ static void test_reduce_scatter_extents(void **state)
 
     (void)state;
     user.tensors = &one;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, 4, 0, &desc), 0);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, TCK_DEVICE_HOST, 4, 0, &desc), 0);
     assert_int_equal(desc.tensors[0].extent, 3);
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, 5, 0, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, TCK_DEVICE_HOST, 5, 0, &desc), TRTCOLL_EINVAL);
     assert_text("divisible");
     user.sizes = sizes;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, 4, 1, &desc), 0);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, TCK_DEVICE_HOST, 4, 1, &desc), 0);
     assert_int_equal(desc.tensors[0].extent, 0);
     assert_int_equal(desc.flags, TCW_PLAN_SIZES);
     assert_int_equal(desc.sizes[2], 4);
     sizes[0] = 6;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, 4, 1, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, TCK_DEVICE_HOST, 4, 1, &desc), TRTCOLL_EINVAL);
     assert_text("sum of sizes");
     sizes[0] = UINT64_MAX; /* does not wrap around to a fitting sum */
     sizes[1] = 6;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, 4, 1, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_REDUCE_SCATTER, TCK_DEVICE_HOST, 4, 1, &desc), TRTCOLL_EINVAL);
     sizes[1] = 12;
-    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, 4, 0, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_gather(&user, TCW_OP_ALL_GATHER, TCK_DEVICE_HOST, 4, 0, &desc), TRTCOLL_EINVAL);
     assert_text("this rank's size");
 }
 
@@ -150,22 +150,22 @@ static void test_lists(void **state)
 
     (void)state;
     user.list_count = 2;
-    assert_int_equal(tcc_describe_all_to_all(&user, 3, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_to_all(&user, TCK_DEVICE_HOST, 3, &desc), TRTCOLL_EINVAL);
     assert_text("tensors is NULL");
     user.tensors = tensors;
-    assert_int_equal(tcc_describe_all_to_all(&user, 3, &desc), 0);
+    assert_int_equal(tcc_describe_all_to_all(&user, TCK_DEVICE_HOST, 3, &desc), 0);
     assert_int_equal(desc.tensors[0].inner, 32);
     assert_int_equal(desc.tensors[1].inner, 6);
     user.list_count = 17;
-    assert_int_equal(tcc_describe_all_to_all(&user, 3, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_to_all(&user, TCK_DEVICE_HOST, 3, &desc), TRTCOLL_EINVAL);
     user.list_count = 1;
     tensors[0].ndim = 9;
-    assert_int_equal(tcc_describe_all_to_all(&user, 3, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_to_all(&user, TCK_DEVICE_HOST, 3, &desc), TRTCOLL_EINVAL);
     assert_text("ndim");
     tensors[0] = tensor(TRTCOLL_BF16, 3, 1ull << 40, 1ull << 40, 1ull << 40);
-    assert_int_equal(tcc_describe_all_to_all(&user, 3, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_to_all(&user, TCK_DEVICE_HOST, 3, &desc), TRTCOLL_EINVAL);
     tensors[0] = tensor(99, 1, 1, 0, 0);
-    assert_int_equal(tcc_describe_all_to_all(&user, 3, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_all_to_all(&user, TCK_DEVICE_HOST, 3, &desc), TRTCOLL_EINVAL);
     assert_text("dtype");
 }
 
@@ -178,16 +178,16 @@ static void test_broadcast_and_barrier(void **state)
     (void)state;
     broadcast.count = 100;
     broadcast.root = 2;
-    assert_int_equal(tcc_describe_broadcast(&broadcast, 3, &desc), 0);
+    assert_int_equal(tcc_describe_broadcast(&broadcast, TCK_DEVICE_HOST, 3, &desc), 0);
     assert_int_equal(desc.tensors[0].inner, 100);
     assert_int_equal(desc.root, 2);
     broadcast.root = 3;
-    assert_int_equal(tcc_describe_broadcast(&broadcast, 3, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_broadcast(&broadcast, TCK_DEVICE_HOST, 3, &desc), TRTCOLL_EINVAL);
     assert_text("root is 3");
-    assert_int_equal(tcc_describe_barrier(&barrier, 3, &desc), 0);
+    assert_int_equal(tcc_describe_barrier(&barrier, TCK_DEVICE_HOST, 3, &desc), 0);
     assert_int_equal(desc.op, TCW_OP_BARRIER);
     barrier.lane = 3;
-    assert_int_equal(tcc_describe_barrier(&barrier, 3, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_barrier(&barrier, TCK_DEVICE_HOST, 3, &desc), TRTCOLL_EINVAL);
     assert_text("lane");
 }
 
@@ -202,18 +202,18 @@ static void test_struct_sizes(void **state)
     struct tcw_plan_desc desc;
 
     (void)state;
-    assert_int_equal(tcc_describe_barrier(&smaller, 2, &desc), 0);
+    assert_int_equal(tcc_describe_barrier(&smaller, TCK_DEVICE_HOST, 2, &desc), 0);
     assert_int_equal(desc.lane, TCW_LANE_SERVED);
     assert_int_equal(desc.flags, 0);
     larger.known.size = sizeof(larger);
-    assert_int_equal(tcc_describe_barrier(&larger.known, 2, &desc), 0);
+    assert_int_equal(tcc_describe_barrier(&larger.known, TCK_DEVICE_HOST, 2, &desc), 0);
     larger.future[3] = 1;
-    assert_int_equal(tcc_describe_barrier(&larger.known, 2, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_barrier(&larger.known, TCK_DEVICE_HOST, 2, &desc), TRTCOLL_EINVAL);
     assert_text("not zero");
     smaller.size = 3;
-    assert_int_equal(tcc_describe_barrier(&smaller, 2, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_barrier(&smaller, TCK_DEVICE_HOST, 2, &desc), TRTCOLL_EINVAL);
     smaller.size = 0x7fffffff;
-    assert_int_equal(tcc_describe_barrier(&smaller, 2, &desc), TRTCOLL_EINVAL);
+    assert_int_equal(tcc_describe_barrier(&smaller, TCK_DEVICE_HOST, 2, &desc), TRTCOLL_EINVAL);
     assert_text("_INIT");
 }
 

@@ -40,8 +40,8 @@ static void test_arguments(void **state)
     args.in = (const char *)in + 2;
     expect_text(trtcoll_plan_run(client.plan, &args, NULL, &event), TRTCOLL_EINVAL, "not aligned");
     args = good;
-    args.reserved = 1;
-    expect_text(trtcoll_plan_run(client.plan, &args, NULL, &event), TRTCOLL_EINVAL, "reserved");
+    args.flags = 1;
+    expect_text(trtcoll_plan_run(client.plan, &args, NULL, &event), TRTCOLL_EINVAL, "flags");
     expect_text(trtcoll_plan_run(client.plan, &good, (struct CUstream_st *)in, &event), TRTCOLL_EINVAL, "stream");
     expect_text(trtcoll_plan_run(client.plan, NULL, NULL, &event), TRTCOLL_EINVAL, "NULL");
     expect_text(trtcoll_plan_run(NULL, &good, NULL, &event), TRTCOLL_EINVAL, "plan is NULL");
