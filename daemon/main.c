@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum { EXIT_USAGE = 2, EXECUTOR_SOCKET = 3 };
-enum { OPT_RUNTIME_DIR = 256, OPT_LOG_LEVEL, OPT_CHECK_CONFIG, OPT_EXECUTOR, OPT_DEVICE };
+enum { OPT_RUNTIME_DIR = 256, OPT_LOG_LEVEL, OPT_CHECK_CONFIG, OPT_EXECUTOR, OPT_DEVICE, OPT_CUDA };
 
 static const struct option long_options[] = {
     {"config", required_argument, NULL, 'c'},
@@ -19,6 +19,7 @@ static const struct option long_options[] = {
     {"check-config", required_argument, NULL, OPT_CHECK_CONFIG},
     {"executor", no_argument, NULL, OPT_EXECUTOR},
     {"device", required_argument, NULL, OPT_DEVICE},
+    {"cuda", required_argument, NULL, OPT_CUDA},
     {"version", no_argument, NULL, 'V'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -41,6 +42,16 @@ static void print_help(FILE *to)
           to);
 }
 
+static bool has_cuda_devices(const struct tcf_node *node)
+{
+    uint32_t i;
+
+    for (i = 0; i < node->device_count; i++)
+        if (node->devices[i].kind == TCF_DEVICE_CUDA)
+            return true;
+    return false;
+}
+
 static int check_config(const char *path)
 {
     struct tcf_issues issues = {0};
@@ -52,6 +63,8 @@ static int check_config(const char *path)
         return EXIT_USAGE;
     }
     printf("%s: valid, %u nodes, %u groups\n", path, config->node_count, config->group_count);
+    if (!tck_cuda_built() && has_cuda_devices(&config->nodes[config->local_node]))
+        printf("%s: note: it has cuda devices, which are not built into this trtcolld; groups on them are refused\n", path);
     tcf_config_free(config);
     return EXIT_SUCCESS;
 }
@@ -65,7 +78,7 @@ static int misuse(const char *text)
 int main(int argc, char **argv)
 {
     struct tcd_daemon_options options = {.config_path = NULL};
-    const char *check = NULL;
+    const char *check = NULL, *cuda = NULL;
     char *end = NULL;
     bool executor = false;
     long device = -1;
@@ -96,6 +109,9 @@ int main(int argc, char **argv)
             if (!*optarg || *end || device < 0)
                 return misuse("--device takes a device number");
             break;
+        case OPT_CUDA:
+            cuda = optarg;
+            break;
         case 'V':
             puts("trtcolld " TCD_VERSION);
             return EXIT_SUCCESS;
@@ -109,7 +125,7 @@ int main(int argc, char **argv)
     if (optind < argc)
         return misuse("there are no arguments without an option");
     if (executor)
-        return device < 0 ? misuse("--executor needs --device") : tcd_executor_main((unsigned)device, EXECUTOR_SOCKET);
+        return device < 0 ? misuse("--executor needs --device") : tcd_executor_main((unsigned)device, cuda, EXECUTOR_SOCKET);
     if (check)
         return check_config(check);
     if (!options.config_path)

@@ -13,28 +13,33 @@ struct allocation {
     uint64_t bytes;
     uint64_t delay_ns; /* RECLAIM */
     int fd;            /* RECLAIM */
-    struct tcd_ex_mailbox *mailbox;
+    bool workspace;
+    struct tcd_ex_engine *engine;
     struct tcd_ex_letter *letter; /* the answer, made beforehand */
-    _Atomic unsigned *running;
 };
 
 /* The answer, and the end of this thread. */
 static void finish(struct allocation *allocation)
 {
-    struct tcd_ex_mailbox *mailbox = allocation->mailbox;
+    struct tcd_ex_engine *engine = allocation->engine;
     struct tcd_ex_letter *letter = allocation->letter;
-    _Atomic unsigned *running = allocation->running;
     free(allocation);
-    tcd_ex_mailbox_post(mailbox, letter);
-    atomic_fetch_sub(running, 1); /* the last touch: the process may end now */
+    tcd_ex_mailbox_post(engine->mailbox, letter);
+    atomic_fetch_sub(engine->threads, 1); /* the last touch: the process may end now */
 }
 
 static void *allocation_main(void *arg)
 {
     struct allocation *allocation = arg;
     struct tcd_ex_letter *letter = allocation->letter;
+    struct tcd_ex_engine *engine = allocation->engine;
     struct tck_memory memory = {.fd = -1};
-    int rc = allocation->bytes ? tck_memory_create(NULL, "trtcoll", allocation->bytes, &memory) : TCW_EINVAL;
+    int rc = allocation->bytes ? tck_memory_create(engine->device, "trtcoll", allocation->bytes, &memory) : TCW_EINVAL;
+    if (rc == 0 && allocation->workspace && engine->ops->format) {
+        rc = engine->ops->format(engine, memory.base, memory.bytes);
+        if (rc < 0)
+            tck_memory_release(&memory);
+    }
     letter->message.opcode = rc < 0 ? TCD_EX_DONE : TCD_EX_ALLOCATED;
     letter->message.code = rc;
     if (rc == 0) {
@@ -53,9 +58,10 @@ static void *allocation_main(void *arg)
 static void *reclaim_main(void *arg)
 {
     struct allocation *allocation = arg;
+    bool host = !allocation->engine->device;
     struct timespec delay = {.tv_sec = (time_t)(allocation->delay_ns / 1000000000u), .tv_nsec = (long)(allocation->delay_ns % 1000000000u)};
     nanosleep(&delay, NULL);
-    if (fallocate(allocation->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)allocation->bytes))
+    if (host && fallocate(allocation->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)allocation->bytes))
         allocation->letter->message.code = TCW_EIO;
     close(allocation->fd);
     finish(allocation);
@@ -78,7 +84,7 @@ static int start(const struct allocation *order, const struct tcd_ex_message *me
     letter->message.client = message->client;
     *allocation = *order;
     allocation->letter = letter;
-    atomic_fetch_add(allocation->running, 1);
+    atomic_fetch_add(allocation->engine->threads, 1);
     if (pthread_create(&thread, NULL, main, allocation) == 0)
         pthread_detach(thread);
     else
@@ -86,15 +92,14 @@ static int start(const struct allocation *order, const struct tcd_ex_message *me
     return 0;
 }
 
-int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running)
+int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_engine *engine)
 {
-    const struct allocation order = {.bytes = message->value, .fd = -1, .mailbox = mailbox, .running = running};
+    const struct allocation order = {.bytes = message->value, .fd = -1, .workspace = message->workspace_generation != 0, .engine = engine};
     return start(&order, message, allocation_main);
 }
 
-int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running)
+int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tcd_ex_engine *engine)
 {
-    const struct allocation order = {
-        .bytes = message->value, .delay_ns = message->deadline_ns, .fd = fd, .mailbox = mailbox, .running = running};
+    const struct allocation order = {.bytes = message->value, .delay_ns = message->deadline_ns, .fd = fd, .engine = engine};
     return start(&order, message, reclaim_main);
 }

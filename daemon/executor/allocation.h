@@ -7,18 +7,19 @@
 #ifndef TCD_EXECUTOR_ALLOCATION_H
 #define TCD_EXECUTOR_ALLOCATION_H
 
+#include "engine.h"
 #include "mailbox.h"
 
-#include <stdatomic.h>
-
-/* Starts it: ALLOCATED with the descriptor and value = bytes, or DONE with a code, is posted. `*running` counts it while it is under way.
+/*
+ * Starts it: ALLOCATED with the descriptor and value = bytes, or DONE with a code, is posted. Memory with a workspace generation is
+ * formatted as a workspace. engine->threads counts it while it is under way.
  */
-int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running);
+int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_engine *engine);
 
 /*
- * The end of memory: its pages go back to the system, though clients may still have it mapped; what they touch from now on is theirs. DONE
- * is posted. Takes the fd on success.
+ * The end of memory: pages of host memory go back to the system, though clients may still have it mapped; what they touch from now on is
+ * theirs. A GPU's memory cannot be taken out of mappings: it goes with the last of them. DONE is posted. Takes the fd on success.
  */
-int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tcd_ex_mailbox *mailbox, _Atomic unsigned *running);
+int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tcd_ex_engine *engine);
 
 #endif

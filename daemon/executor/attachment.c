@@ -22,7 +22,7 @@ enum { MAX_DROPPING = 2048 }; /* nobody who means well releases so many during o
 
 static void workspace_free(struct tcd_ex_workspace *workspace)
 {
-    tck_comm_destroy(workspace->comm);
+    workspace->ops->workspace_close(workspace);
     for (uint32_t i = 0; i < workspace->mapped; ++i)
         tck_memory_release(&workspace->ranks[i]);
     free(workspace);
@@ -52,11 +52,11 @@ static struct tcd_ex_workspace *workspace_find(struct tcd_ex_attachment *attachm
     return workspace;
 }
 
-static int workspace_map(struct tcd_ex_workspace *workspace, const int *fds, unsigned fd_count, uint64_t bytes)
+static int workspace_map(struct tcd_ex_workspace *workspace, struct tck_device *device, const int *fds, unsigned fd_count)
 {
     for (unsigned i = 0; i < fd_count; ++i) {
         struct tck_memory *memory = &workspace->ranks[i];
-        int rc = tck_memory_import(NULL, fds[i], bytes, memory);
+        int rc = tck_memory_import(device, fds[i], workspace->bytes, memory);
         if (rc < 0)
             return rc;
         memory->fd = -1; /* the caller closes it; the mapping is enough */
@@ -76,27 +76,16 @@ int tcd_ex_attachment_workspace(struct tcd_ex_attachment *attachment, const stru
     struct tcd_ex_workspace *workspace = calloc(1, sizeof *workspace);
     if (!workspace)
         return TCW_ENOMEM;
+    workspace->ops = attachment->ops;
     workspace->generation = message->workspace_generation;
-    int rc = workspace_map(workspace, fds, fd_count, message->workspace_bytes);
-    if (rc == 0) {
-        void *bases[TCW_MAX_RANKS];
-        for (uint32_t i = 0; i < attachment->nranks; ++i)
-            bases[i] = workspace->ranks[i].base;
-        struct tck_comm_params params = {
-            .rank = attachment->rank,
-            .nranks = attachment->nranks,
-            .workspaces = bases,
-            .workspace_bytes = message->workspace_bytes,
-            .abort_word = &attachment->abort_word,
-            .deadline_ns = attachment->deadline_ns,
-            .missing_ranks = &attachment->page->missing_ranks,
-            .spin_us = attachment->crowded ? 0 : attachment->spin_us,
-        };
-        rc = tck_comm_create(&params, &workspace->comm);
-    }
+    workspace->bytes = message->workspace_bytes;
+    int rc = workspace_map(workspace, attachment->engine->device, fds, fd_count);
+    if (rc == 0)
+        rc = attachment->ops->workspace_open(attachment, workspace, text);
     if (rc < 0) {
-        snprintf(text, TCW_TEXT_BYTES, "workspace generation %llu cannot be used: %s", (unsigned long long)message->workspace_generation,
-                 tcw_error_text(rc));
+        if (!text[0])
+            snprintf(text, TCW_TEXT_BYTES, "workspace generation %llu cannot be used: %s",
+                     (unsigned long long)message->workspace_generation, tcw_error_text(rc));
         workspace_free(workspace);
         return rc;
     }
@@ -114,14 +103,17 @@ int tcd_ex_attachment_plan(struct tcd_ex_attachment *attachment, const struct tc
     struct tcd_ex_plan *plan = NULL;
     pthread_mutex_lock(&attachment->lock);
     struct tcd_ex_workspace *workspace = workspace_find(attachment, message->workspace_generation);
-    int rc = workspace ? 0 : TCW_ENOENT;
+    bool without = !message->workspace_generation && attachment->engine->device; /* a library that brings its own memory runs it */
+    int rc = workspace || without ? 0 : TCW_ENOENT;
     if (rc < 0)
         snprintf(text, TCW_TEXT_BYTES, "no workspace of generation %llu", (unsigned long long)message->workspace_generation);
     else
         rc = tcd_ex_plan_create(message, attachment->rank, attachment->nranks, workspace, &plan, text);
+    if (rc == 0 && attachment->ops->plan)
+        rc = attachment->ops->plan(attachment, plan, text);
     if (rc == 0)
         rc = tcd_ex_handle_map_add(&attachment->plans, message->handle, plan);
-    if (rc == 0) {
+    if (rc == 0 && workspace) {
         ++workspace->plans;
         workspaces_trim_locked(attachment);
     }
@@ -201,13 +193,14 @@ void tcd_ex_attachment_sweep_plans(struct tcd_ex_attachment *attachment)
         struct tcd_ex_plan *plan = plans->slots[i].handle ? plans->slots[i].object : NULL;
         if (!plan || !plan->dropping) {
             ++i;
-        } else if (!reached(attachment->ring.sq_local, plan->drop_at)) {
+        } else if (!reached(attachment->ring.sq_local, plan->drop_at) || plan->running) {
             again = true;
             ++i;
         } else {
             /* Removing may move another entry into this slot: look at it again. */
             tcd_ex_handle_map_remove(plans, plan->handle);
-            --plan->workspace->plans;
+            if (plan->workspace)
+                --plan->workspace->plans;
             --attachment->dropping;
             tcd_ex_plan_free(plan);
         }
@@ -286,6 +279,8 @@ static void attachment_unmap(struct tcd_ex_attachment *attachment)
         attachment->workspaces = workspace->next;
         workspace_free(workspace);
     }
+    if (attachment->ops->detach)
+        attachment->ops->detach(attachment);
     if (attachment->epoll >= 0)
         close(attachment->epoll);
     if (attachment->wake_event >= 0)
@@ -301,7 +296,7 @@ static void attachment_unmap(struct tcd_ex_attachment *attachment)
 }
 
 int tcd_ex_attachment_create(const struct tcd_ex_message *message, const int *fds, struct tcd_ex_client *client,
-                             struct tcd_ex_mailbox *mailbox, struct tcd_ex_attachment **out, char *text)
+                             struct tcd_ex_engine *engine, struct tcd_ex_attachment **out, char *text)
 {
     if (message->nranks < 1 || message->nranks > TCW_MAX_RANKS || message->rank >= message->nranks) {
         snprintf(text, TCW_TEXT_BYTES, "rank %u of %u", message->rank, message->nranks);
@@ -316,7 +311,9 @@ int tcd_ex_attachment_create(const struct tcd_ex_message *message, const int *fd
     attachment->spin_us = message->spin_us;
     attachment->crowded = tcw_crowded(2 * message->nranks);
     attachment->client = client;
-    attachment->mailbox = mailbox;
+    attachment->engine = engine;
+    attachment->ops = engine->ops;
+    attachment->mailbox = engine->mailbox;
     attachment->sq_event = fds[2];
     attachment->cq_event = fds[3];
     attachment->wake_event = attachment->epoll = -1;
@@ -329,12 +326,17 @@ int tcd_ex_attachment_create(const struct tcd_ex_message *message, const int *fd
         atomic_store(&attachment->own_deadline_ns, message->deadline_ns);
         bool in_page = atomic_load(&attachment->page->deadline_ns) != 0;
         attachment->deadline_ns = in_page ? &attachment->page->deadline_ns : &attachment->own_deadline_ns;
+        why = "";
+        if (engine->ops->attach)
+            rc = engine->ops->attach(attachment, message, fds + 4, text);
+    }
+    if (rc == 0) {
         rc = tcd_ex_worker_start(attachment);
-        if (rc < 0)
-            why = "no thread";
+        why = "no thread";
     }
     if (rc < 0) {
-        snprintf(text, TCW_TEXT_BYTES, "the membership cannot be served: %s", why);
+        if (!text[0])
+            snprintf(text, TCW_TEXT_BYTES, "the membership cannot be served: %s", why);
         attachment_unmap(attachment);
         return rc;
     }

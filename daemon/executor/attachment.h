@@ -10,6 +10,7 @@
 #define TCD_EXECUTOR_ATTACHMENT_H
 
 #include "client.h"
+#include "engine.h"
 #include "handle_map.h"
 #include "job.h"
 #include "mailbox.h"
@@ -23,8 +24,11 @@
 struct tcd_ex_workspace {
     struct tcd_ex_workspace *next; /* older */
     uint64_t generation;
+    uint64_t bytes; /* of each rank's */
     uint32_t plans; /* that use it */
-    struct tck_comm *comm;
+    const struct tcd_ex_engine_ops *ops;
+    struct tck_comm *host;      /* host devices */
+    struct tck_cuda_comm *cuda; /* CUDA devices */
     uint32_t mapped;
     struct tck_memory ranks[TCW_MAX_RANKS];
 };
@@ -37,6 +41,9 @@ struct tcd_ex_attachment {
     bool crowded; /* fewer processors than threads that take part: every rank's client and worker */
     struct tcd_ex_client *client;
     struct tcd_ex_mailbox *mailbox;
+    struct tcd_ex_engine *engine;
+    const struct tcd_ex_engine_ops *ops;
+    struct tcd_cuda_lane *cuda; /* CUDA devices: what else belongs to it */
 
     struct tcw_member_page *page;
     uint64_t page_bytes;
@@ -66,6 +73,7 @@ struct tcd_ex_attachment {
 
     /* worker */
     struct tcw_ring ring;
+    uint64_t requests; /* taken from the ring */
     struct tcd_ex_job job;
     struct tcd_ex_plan *last; /* plan found, NULL if it may be gone: only this thread frees plans */
     int failed_code;          /* of the group: every later request gets it */
@@ -77,11 +85,11 @@ struct tcd_ex_attachment {
 /* ---- main thread ---- */
 
 /*
- * From ATTACH; fds: member page, ring, submission eventfd, completion eventfd. Starts the worker. Takes the eventfds on success only; the
- * other two are the caller's in any case. 0 or a code with `text` (TCW_TEXT_BYTES).
+ * From ATTACH; fds: member page, ring, submission eventfd, completion eventfd, and what the engine wants besides. Starts the worker. Takes
+ * the eventfds on success only; the others are the caller's in any case. 0 or a code with `text` (TCW_TEXT_BYTES).
  */
 int tcd_ex_attachment_create(const struct tcd_ex_message *message, const int *fds, struct tcd_ex_client *client,
-                             struct tcd_ex_mailbox *mailbox, struct tcd_ex_attachment **attachment, char *text);
+                             struct tcd_ex_engine *engine, struct tcd_ex_attachment **attachment, char *text);
 /* From WORKSPACE; fds by rank, the caller's. */
 int tcd_ex_attachment_workspace(struct tcd_ex_attachment *attachment, const struct tcd_ex_message *message, const int *fds,
                                 unsigned fd_count, char *text);
@@ -96,8 +104,13 @@ void tcd_ex_attachment_free(struct tcd_ex_attachment *attachment); /* only once 
 
 /* ---- worker ---- */
 
+static inline bool tcd_ex_attachment_stopping(const struct tcd_ex_attachment *attachment)
+{
+    return atomic_load_explicit(&attachment->stop, memory_order_acquire);
+}
+
 struct tcd_ex_plan *tcd_ex_attachment_find_plan(struct tcd_ex_attachment *attachment, uint64_t handle, uint32_t position);
-/* Frees dropped plans whose last request has been taken. */
+/* Frees dropped plans whose last request has been taken and has ended. */
 void tcd_ex_attachment_sweep_plans(struct tcd_ex_attachment *attachment);
 
 #endif

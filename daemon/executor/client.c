@@ -1,7 +1,6 @@
 #include "client.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 struct tcd_ex_client *tcd_ex_clients_find(struct tcd_ex_clients *clients, uint64_t id)
 {
@@ -26,29 +25,24 @@ struct tcd_ex_client *tcd_ex_clients_get(struct tcd_ex_clients *clients, uint64_
     return client;
 }
 
-int tcd_ex_client_memory_add(struct tcd_ex_client *client, uint64_t handle, int fd, uint64_t bytes)
+int tcd_ex_client_memory_add(struct tcd_ex_clients *clients, struct tcd_ex_client *client, const struct tcd_ex_message *message, int *fds,
+                             unsigned fd_count, char *text)
 {
+    struct tcd_ex_engine *engine = clients->engine;
     struct tcd_ex_memory *memory = calloc(1, sizeof *memory);
     if (!memory)
         return TCW_ENOMEM;
-    int rc = tck_memory_import(NULL, fd, bytes, &memory->mapping);
-    if (rc < 0) {
-        free(memory);
-        return rc;
+    int rc = engine->ops->memory_open(engine, message, fds, fd_count, memory, text);
+    if (rc == 0) {
+        pthread_mutex_lock(&client->lock);
+        rc = tcd_ex_handle_map_add(&client->memory, message->handle, memory);
+        pthread_mutex_unlock(&client->lock);
+        if (rc < 0)
+            engine->ops->memory_close(engine, memory);
     }
-    memory->bytes = bytes;
-    pthread_mutex_lock(&client->lock);
-    rc = tcd_ex_handle_map_add(&client->memory, handle, memory);
-    pthread_mutex_unlock(&client->lock);
-    if (rc < 0) {
-        memory->mapping.fd = -1; /* stays the caller's */
-        tck_memory_release(&memory->mapping);
+    if (rc < 0)
         free(memory);
-        return rc;
-    }
-    close(memory->mapping.fd); /* the mapping is enough */
-    memory->mapping.fd = -1;
-    return 0;
+    return rc;
 }
 
 static void memory_drop_locked(struct tcd_ex_client *client, struct tcd_ex_memory *memory, uint64_t cookie)
@@ -118,7 +112,7 @@ void tcd_ex_clients_sweep(struct tcd_ex_clients *clients, struct tcd_ex_mailbox 
         struct tcd_ex_client *client = *at;
         for (struct tcd_ex_memory *memory = take_unpinned(client), *next; memory; memory = next) {
             next = memory->next;
-            tck_memory_release(&memory->mapping);
+            clients->engine->ops->memory_close(clients->engine, memory);
             answer(mailbox, memory->drop_cookie, client->id);
             free(memory);
         }
@@ -178,7 +172,7 @@ int tcd_ex_client_pin(struct tcd_ex_client *client, const struct tcw_ref *refs, 
             rc = TCW_EINVAL;
             break;
         }
-        addresses[i] = (unsigned char *)memory->mapping.base + ref->offset;
+        addresses[i] = memory->base + ref->offset;
     }
     if (rc < 0) {
         *bad = i;

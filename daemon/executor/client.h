@@ -8,6 +8,7 @@
 #ifndef TCD_EXECUTOR_CLIENT_H
 #define TCD_EXECUTOR_CLIENT_H
 
+#include "engine.h"
 #include "handle_map.h"
 #include "mailbox.h"
 
@@ -21,7 +22,9 @@ enum { TCD_EX_DROPPED = 1 << 30 };
 
 struct tcd_ex_memory {
     struct tcd_ex_memory *next; /* among the dropped */
-    struct tck_memory mapping;
+    struct tck_memory mapping;  /* the engine's */
+    uint32_t kind;              /* tcw_mem_kind; the engine's */
+    unsigned char *base;        /* of the range that requests may use */
     uint64_t bytes;
     _Atomic uint32_t pins; /* grows under the client's lock; TCD_EX_DROPPED comes on top when no request finds it any more */
     uint64_t drop_cookie;  /* answered when it is unmapped; 0 none */
@@ -39,6 +42,7 @@ struct tcd_ex_client {
 
 struct tcd_ex_clients {
     struct tcd_ex_client *first;
+    struct tcd_ex_engine *engine;
 };
 
 /* ---- main thread ---- */
@@ -47,8 +51,9 @@ struct tcd_ex_clients {
 struct tcd_ex_client *tcd_ex_clients_get(struct tcd_ex_clients *clients, uint64_t id);
 struct tcd_ex_client *tcd_ex_clients_find(struct tcd_ex_clients *clients, uint64_t id);
 
-/* Maps `bytes` of a client's memory under `handle`. Takes the descriptor on success only. */
-int tcd_ex_client_memory_add(struct tcd_ex_client *client, uint64_t handle, int fd, uint64_t bytes);
+/* Maps a client's memory as a MEM says. Descriptors that it takes become -1. 0 or a code with `text` (TCW_TEXT_BYTES). */
+int tcd_ex_client_memory_add(struct tcd_ex_clients *clients, struct tcd_ex_client *client, const struct tcd_ex_message *message, int *fds,
+                             unsigned fd_count, char *text);
 /* No request finds it from now on; DONE with `cookie` follows from a sweep. TCW_ENOENT if there is none. */
 int tcd_ex_client_memory_drop(struct tcd_ex_client *client, uint64_t handle, uint64_t cookie);
 /* Drops everything; DONE with `cookie` follows from a sweep. */

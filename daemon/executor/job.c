@@ -57,6 +57,7 @@ static void fill_run(struct tcd_ex_job *job, struct tcd_ex_plan *plan)
         .desc = &plan->desc,
         .plan_id = plan->plan_id,
         .strategy = plan->strategy,
+        .blocks = plan->blocks,
         .tokens = plan->tokens,
         .in = (const void *const *)job->addresses,
         .out = job->addresses + plan->in_count,

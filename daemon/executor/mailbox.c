@@ -11,6 +11,7 @@ int tcd_ex_mailbox_open(struct tcd_ex_mailbox *mailbox)
         return TCW_EIO;
     pthread_mutex_init(&mailbox->lock, NULL);
     mailbox->first = NULL;
+    atomic_init(&mailbox->fatal, false);
     mailbox->last = &mailbox->first;
     return 0;
 }

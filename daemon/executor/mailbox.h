@@ -10,6 +10,7 @@
 #include "../shared/executor_wire.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct tcd_ex_letter {
@@ -21,7 +22,8 @@ struct tcd_ex_letter {
 struct tcd_ex_mailbox {
     pthread_mutex_t lock;
     struct tcd_ex_letter *first, **last;
-    int event; /* readable: there are letters, or a thread has something else for the main loop to look at */
+    _Atomic bool fatal; /* the process ends when all letters are sent: its device is of no use any more */
+    int event;          /* readable: there are letters, or a thread has something else for the main loop to look at */
 };
 
 int tcd_ex_mailbox_open(struct tcd_ex_mailbox *mailbox);

@@ -19,6 +19,7 @@ enum {
     NUDGE_MS = 5,   /* how often workers that are to end are reminded */
     LAST_MS = 1000, /* without a control process: the longest that an orderly end may take */
 };
+enum { EXIT_DEVICE = 3 }; /* the device failed */
 
 static void on_nudge(int number)
 {
@@ -77,14 +78,12 @@ static bool take_messages(struct tcd_ex_service *service, int socket)
     return true;
 }
 
-static void post_ready(struct tcd_ex_service *service)
+/* The first message: what there is, or why there is nothing. */
+static bool say_ready(int socket, int code, const struct tcd_ex_facts *facts, const char *text)
 {
-    struct tcd_ex_letter *letter = tcd_ex_letter_create();
-    if (!letter)
-        return;
-    letter->message.opcode = TCD_EX_READY;
-    letter->message.value = (uint64_t)getpid();
-    tcd_ex_mailbox_post(&service->mailbox, letter);
+    struct tcd_ex_message ready = {.opcode = TCD_EX_READY, .code = code, .value = (uint64_t)getpid(), .facts = *facts};
+    snprintf(ready.text, sizeof ready.text, "%s", text);
+    return tcd_ex_send(socket, &ready, NULL, 0) == 0;
 }
 
 /* Until the control process says quit, or is gone: then whether it still listens. */
@@ -95,6 +94,8 @@ static bool serve(struct tcd_ex_service *service, int socket)
         bool again = sent == TCW_EBUSY;
         if (sent < 0 && !again)
             return false;
+        if (sent == 1 && atomic_load(&service->mailbox.fatal))
+            _exit(EXIT_DEVICE); /* its letter is on the way; what the device holds ends with the process */
         if (service->quitting && tcd_ex_service_idle(service))
             return true;
         struct pollfd watched[2] = {
@@ -131,9 +132,13 @@ static bool wind_down(struct tcd_ex_service *service)
     return true;
 }
 
-int tcd_executor_main(unsigned device, int socket)
+int tcd_executor_main(unsigned device, const char *cuda, int socket)
 {
     struct tcd_ex_service service;
+    struct tcd_ex_facts facts = {.library = 0};
+    struct tcd_ex_engine *engine = tcd_ex_host_engine();
+    char text[TCW_TEXT_BYTES] = "";
+    int code = 0;
     char name[16];
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a parent that is gone already shows as a hang-up of the socket */
     reset_signals();
@@ -142,9 +147,12 @@ int tcd_executor_main(unsigned device, int socket)
         return 1;
     snprintf(name, sizeof name, "trtcoll-exec-%u", device % 100);
     prctl(PR_SET_NAME, name);
-    if (tcd_ex_service_open(&service, device) < 0)
+    if (cuda)
+        code = tcd_ex_cuda_engine(cuda, &engine, &facts, text);
+    if (!say_ready(socket, code, &facts, text) || code < 0)
         return 1;
-    post_ready(&service);
+    if (tcd_ex_service_open(&service, engine) < 0)
+        return 1;
     if (!serve(&service, socket) && !wind_down(&service))
         _exit(1); /* its threads are still at work on what cannot be unmapped then */
     tcd_ex_service_close(&service);

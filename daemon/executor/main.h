@@ -5,7 +5,10 @@
 #ifndef TCD_EXECUTOR_MAIN_H
 #define TCD_EXECUTOR_MAIN_H
 
-/* Runs until the control process ends it; the exit status. Takes over the process: signals, name, every descriptor above 2. */
-int tcd_executor_main(unsigned device, int socket);
+/*
+ * Runs until the control process ends it; the exit status. Takes over the process: signals, name, every descriptor above 2. `cuda`: the GPU
+ * that device is, by uuid or ordinal; NULL: a host device. A GPU that cannot be opened is reported with READY, and the process ends.
+ */
+int tcd_executor_main(unsigned device, const char *cuda, int socket);
 
 #endif

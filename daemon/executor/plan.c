@@ -31,7 +31,7 @@ int tcd_ex_plan_create(const struct tcd_ex_message *message, uint32_t rank, uint
         snprintf(text, TCW_TEXT_BYTES, "%.64s: %.180s", complaint.field, complaint.text);
         return rc;
     }
-    if (message->decision.step_count < 1 || message->decision.step_count > 4) {
+    if (message->decision.step_count < 1 || message->decision.step_count > TCW_MAX_DECISION_STEPS) {
         snprintf(text, TCW_TEXT_BYTES, "a decision of %u steps", message->decision.step_count);
         return TCW_EINVAL;
     }
@@ -81,7 +81,23 @@ void tcd_ex_plan_size(struct tcd_ex_plan *plan, uint64_t tokens)
         buffer->bytes = tcw_plan_slot_bytes(&plan->desc, plan->nranks, plan->rank, tokens, buffer->slot, buffer->index);
     }
     plan->message_bytes = tcw_plan_message_bytes(&plan->desc, plan->nranks, plan->rank, tokens);
-    plan->strategy = tcw_decision_strategy(&plan->decision, plan->message_bytes);
+    const struct tcw_decision_step *step = tcw_decision_step(&plan->decision, plan->message_bytes);
+    plan->strategy = step->strategy;
+    plan->blocks = step->blocks;
     plan->tokens = tokens;
     plan->sized = true;
+}
+
+void tcd_ex_plan_note(const struct tcd_ex_plan *plan, uint64_t submit_ns, struct tcw_run_note *note)
+{
+    *note = (struct tcw_run_note){
+        .plan_id = plan->plan_id,
+        .op = plan->desc.op,
+        .lane = TCW_LANE_SERVED,
+        .strategy = (uint8_t)plan->strategy,
+        .dtype_fusion = plan->desc.dtype | (uint32_t)plan->desc.fusion << 16,
+        .bytes = plan->message_bytes,
+        .tokens = plan->tokens,
+        .submit_ns = submit_ns,
+    };
 }

@@ -9,6 +9,7 @@
 
 #include "../shared/executor_wire.h"
 
+#include <tcw/member.h>
 #include <tcw/plan.h>
 
 #include <stdbool.h>
@@ -28,13 +29,18 @@ struct tcd_ex_plan {
     uint32_t rank, nranks;
     struct tcw_plan_desc desc;
     struct tcw_decision decision;
-    struct tcd_ex_workspace *workspace; /* counted */
+    struct tcd_ex_workspace *workspace; /* counted; NULL on CUDA devices if the library runs all of it */
 
     /* sized for: */
     bool sized;
     uint64_t tokens;
     uint64_t message_bytes;
     uint32_t strategy;
+    uint32_t blocks;
+
+    /* CUDA devices */
+    uint32_t running;       /* requests enqueued and not completed */
+    unsigned char *scratch; /* room for steps in between; the communicator's */
 
     bool dropping;    /* no request posted at or after `drop_at` may name it */
     uint32_t drop_at; /* submission index */
@@ -51,5 +57,7 @@ void tcd_ex_plan_free(struct tcd_ex_plan *plan); /* the workspace's count is the
 
 /* Fills in what depends on the token count, checked before; cheap when it is the same as last time. */
 void tcd_ex_plan_size(struct tcd_ex_plan *plan, uint64_t tokens);
+/* How the member page records a run of the size the plan has now. */
+void tcd_ex_plan_note(const struct tcd_ex_plan *plan, uint64_t submit_ns, struct tcw_run_note *note);
 
 #endif

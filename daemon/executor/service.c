@@ -6,11 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-int tcd_ex_service_open(struct tcd_ex_service *service, unsigned device)
+int tcd_ex_service_open(struct tcd_ex_service *service, struct tcd_ex_engine *engine)
 {
     memset(service, 0, sizeof *service);
-    service->device = device;
-    return tcd_ex_mailbox_open(&service->mailbox);
+    int rc = tcd_ex_mailbox_open(&service->mailbox);
+    if (rc < 0)
+        return rc;
+    engine->mailbox = &service->mailbox;
+    engine->threads = &service->threads;
+    service->engine = service->clients.engine = engine;
+    return 0;
 }
 
 static struct tcd_ex_attachment *find(struct tcd_ex_service *service, uint64_t id)
@@ -36,21 +41,25 @@ static void answer(struct tcd_ex_service *service, const struct tcd_ex_message *
     letter->message.client = request->client;
     letter->message.handle = request->handle;
     letter->message.value = value;
+    letter->message.communicator = request->communicator;
+    if (request->opcode == TCD_EX_UNIQUE_ID)
+        memcpy(letter->message.blob, request->blob, sizeof letter->message.blob);
     snprintf(letter->message.text, sizeof letter->message.text, "%s", text);
     tcd_ex_mailbox_post(&service->mailbox, letter);
 }
 
 static int attach(struct tcd_ex_service *service, const struct tcd_ex_message *message, int *fds, unsigned fd_count, char *text)
 {
-    if (fd_count != 4 || find(service, message->attachment)) {
-        snprintf(text, TCW_TEXT_BYTES, "%u descriptors instead of 4, or the id is in use", fd_count);
+    unsigned wanted = service->engine->ops->attach_fds;
+    if (fd_count != wanted || find(service, message->attachment)) {
+        snprintf(text, TCW_TEXT_BYTES, "%u descriptors instead of %u, or the id is in use", fd_count, wanted);
         return TCW_EINVAL;
     }
     struct tcd_ex_client *client = tcd_ex_clients_get(&service->clients, message->client);
     if (!client)
         return TCW_ENOMEM;
     struct tcd_ex_attachment *attachment;
-    int rc = tcd_ex_attachment_create(message, fds, client, &service->mailbox, &attachment, text);
+    int rc = tcd_ex_attachment_create(message, fds, client, service->engine, &attachment, text);
     if (rc < 0)
         return rc;
     fds[2] = fds[3] = -1;
@@ -73,17 +82,15 @@ static void detach(struct tcd_ex_service *service, struct tcd_ex_attachment *att
 
 static int memory_add(struct tcd_ex_service *service, const struct tcd_ex_message *message, int *fds, unsigned fd_count, char *text)
 {
-    if (fd_count != 1 || !message->value) {
-        snprintf(text, TCW_TEXT_BYTES, "%u descriptors instead of 1, or no size", fd_count);
+    if (!message->value) {
+        snprintf(text, TCW_TEXT_BYTES, "no size");
         return TCW_EINVAL;
     }
     struct tcd_ex_client *client = tcd_ex_clients_get(&service->clients, message->client);
     if (!client)
         return TCW_ENOMEM;
-    int rc = tcd_ex_client_memory_add(client, message->handle, fds[0], message->value);
-    if (rc == 0)
-        fds[0] = -1;
-    else
+    int rc = tcd_ex_client_memory_add(&service->clients, client, message, fds, fd_count, text);
+    if (rc < 0 && !text[0])
         snprintf(text, TCW_TEXT_BYTES, "the memory cannot be mapped: %s", tcw_error_text(rc));
     return rc;
 }
@@ -125,12 +132,12 @@ void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_m
     int code = 0;
     switch (message->opcode) {
     case TCD_EX_ALLOC:
-        code = tcd_ex_allocation_start(message, &service->mailbox, &service->allocations);
+        code = tcd_ex_allocation_start(message, service->engine);
         if (code == 0)
             return;
         break;
     case TCD_EX_RECLAIM:
-        code = fd_count == 1 ? tcd_ex_reclaim_start(message, fds[0], &service->mailbox, &service->allocations) : TCW_EINVAL;
+        code = fd_count == 1 ? tcd_ex_reclaim_start(message, fds[0], service->engine) : TCW_EINVAL;
         if (code == 0) {
             fds[0] = -1;
             return;
@@ -165,6 +172,17 @@ void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_m
         }
         break;
     }
+    case TCD_EX_UNIQUE_ID:
+    case TCD_EX_COMM:
+    case TCD_EX_COMM_DROP: {
+        struct tcd_ex_message with_answer = *message;
+        code = TCW_ENOSYS;
+        if (service->engine->ops->handle)
+            code = service->engine->ops->handle(service->engine, &with_answer, fds, fd_count, text);
+        if (code != TCD_EX_LATER)
+            answer(service, &with_answer, code, 0, text);
+        return;
+    }
     case TCD_EX_QUIT:
         service->quitting = true;
         tcd_ex_service_stop_all(service);
@@ -172,7 +190,7 @@ void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_m
     case TCD_EX_PING:
         for (const struct tcd_ex_attachment *attachment = service->attachments; attachment; attachment = attachment->next)
             ++value;
-        value += tcd_ex_clients_memory_count(&service->clients) + atomic_load(&service->allocations);
+        value += tcd_ex_clients_memory_count(&service->clients) + atomic_load(&service->threads);
         break;
     default:
         code = TCW_ENOSYS;
@@ -203,6 +221,8 @@ void tcd_ex_service_sweep(struct tcd_ex_service *service)
 
 void tcd_ex_service_stop_all(struct tcd_ex_service *service)
 {
+    if (service->engine->ops->stop)
+        service->engine->ops->stop(service->engine);
     for (struct tcd_ex_attachment *attachment = service->attachments; attachment; attachment = attachment->next) {
         tcd_ex_attachment_abort(attachment, TCW_ECONN, TCW_NOBODY);
         detach(service, attachment, 0);
@@ -218,7 +238,7 @@ void tcd_ex_service_nudge(struct tcd_ex_service *service)
 
 bool tcd_ex_service_idle(const struct tcd_ex_service *service)
 {
-    return !service->attachments && !atomic_load(&service->allocations);
+    return !service->attachments && !atomic_load(&service->threads);
 }
 
 void tcd_ex_service_close(struct tcd_ex_service *service)
@@ -226,5 +246,7 @@ void tcd_ex_service_close(struct tcd_ex_service *service)
     for (struct tcd_ex_client *client = service->clients.first; client; client = client->next)
         tcd_ex_client_memory_drop_all(client, 0);
     tcd_ex_clients_sweep(&service->clients, &service->mailbox);
+    if (service->engine->ops->close)
+        service->engine->ops->close(service->engine);
     tcd_ex_mailbox_close(&service->mailbox);
 }

@@ -11,16 +11,17 @@
 #include "mailbox.h"
 
 struct tcd_ex_service {
-    unsigned device;
+    struct tcd_ex_engine *engine;
     struct tcd_ex_mailbox mailbox;
     struct tcd_ex_clients clients;
     struct tcd_ex_attachment *attachments;
-    unsigned leaving;             /* attachments whose worker has been asked to end */
-    _Atomic unsigned allocations; /* threads under way (allocation.c) */
+    unsigned leaving;         /* attachments whose worker has been asked to end */
+    _Atomic unsigned threads; /* under way besides the workers: allocations and what engines start */
     bool quitting;
 };
 
-int tcd_ex_service_open(struct tcd_ex_service *service, unsigned device);
+/* The engine becomes the service's on success. */
+int tcd_ex_service_open(struct tcd_ex_service *service, struct tcd_ex_engine *engine);
 void tcd_ex_service_close(struct tcd_ex_service *service); /* once tcd_ex_service_idle */
 
 /* Handles one message. Entries of `fds` that it takes become -1; the others are the caller's to close. */

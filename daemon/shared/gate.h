@@ -7,6 +7,8 @@
  * differs is found before anything waits on a device for it. Afterwards a launch always completes: a client that does not bring its inputs
  * in time has its `ready` word raised by its executor (its result is then an error, the others' too), the communicator stays sound.
  *
+ * Rank 0 decides whether a request is launched; a rank that gives up after it has taken asks rank 0, and is bound by what that one says.
+ *
  * Order log, one per communicator: several instances (engines) may share a communicator, whose launches must come in the same order on all
  * ranks. Rank 0 appends the instance when its gate is open; the others launch in that order.
  *
@@ -22,8 +24,9 @@
 struct tcd_gate_slot {
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t taken; /* requests taken so far: the tag below belongs to number `taken` (from 1) */
     _Atomic uint64_t tag;                           /* plan id and tokens: tcd_gate_tag; written before `taken` */
-    _Atomic uint64_t launched;                      /* of them, enqueued on the device */
+    _Atomic uint64_t launched;                      /* of them, enqueued on the device; rank 0 says so before it does: that decides */
     _Atomic uint64_t given_up;                      /* 0, or tcw_abort_pack: this rank will not take any more */
+    _Atomic uint64_t spoiled; /* 0, or the first request whose inputs never came: launched, but its result is an error */
 };
 
 struct tcd_gate {

@@ -88,7 +88,7 @@ static inline void executor_fixture_main(int argc, char **argv)
 {
     if (argc != 4 || strcmp(argv[1], "--executor") != 0)
         return;
-    int status = tcd_executor_main((unsigned)atoi(argv[3]), 3);
+    int status = tcd_executor_main((unsigned)atoi(argv[3]), NULL, 3);
     const char *mark = getenv("TRTCOLL_TEST_MARK");
     if ((status || WORLD_LEAKS()) && mark)
         fclose(fopen(mark, "w"));

@@ -1,0 +1,37 @@
+/*
+ * The words of a ring, as the stream of an executor waits for them and writes them: see struct tcw_words. How that is done stands here
+ * alone: stream memory operations on the ring's memory, registered with CUDA.
+ *
+ * The memory is the client's too, so nothing here decides on anything of ours: that an operation has ended, the stream also writes to a
+ * word of our own (`ended`), which no client can reach.
+ *
+ * Lives in an executor process, part of a lane; opened by the main thread, used and closed by the worker.
+ */
+#ifndef TCD_CUDA_WORDS_H
+#define TCD_CUDA_WORDS_H
+
+#include <tck/cuda_driver.h>
+#include <tcw/ring.h>
+
+struct tcd_cuda_words {
+    struct tck_device *device;
+    struct tcw_words *pairs; /* NULL: not open */
+    CUdeviceptr address;
+};
+
+/* Registers the words of a ring that has some. 0 or a code. */
+int tcd_cuda_words_open(struct tcd_cuda_words *words, struct tck_device *device, const struct tcw_ring *ring);
+void tcd_cuda_words_close(struct tcd_cuda_words *words);
+
+/* The stream waits until the inputs of request `number` are there. */
+CUresult tcd_cuda_words_await_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUstream stream);
+/* The stream says that its outputs are there, first to the client, then to us: *ended becomes `ticket`. */
+CUresult tcd_cuda_words_write_done(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUdeviceptr ended, uint64_t ticket,
+                                   CUstream stream);
+
+/* By plain stores: for requests that are given up. */
+bool tcd_cuda_words_is_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number);
+void tcd_cuda_words_raise_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number);
+void tcd_cuda_words_raise_done(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number);
+
+#endif
