@@ -1,6 +1,8 @@
 #include "option.h"
 #include "print.h"
 
+#include <tcf/tuning.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,6 +107,8 @@ unsigned tcf_config_diff(const struct tcf_config *now, const struct tcf_config *
     struct differ differ = {.report = report, .arg = arg};
     char pointer[32];
     diff_options(&differ, &now->options, &next->options);
+    if (!strcmp(now->options.tuning, next->options.tuning) && !tcf_tuning_equal(now->tuning, next->tuning))
+        tell(&differ, "/choosing/tuning", "the file as it was read before", "the file as it is now", true);
     diff_access(&differ, "/access", &now->access, &next->access);
     diff_access(&differ, "/admin", &now->admin, &next->admin);
     diff_nodes(&differ, now, next);

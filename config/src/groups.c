@@ -77,7 +77,7 @@ static void read_ranks(const struct tcf_reader *reader, const struct tcf_value *
     }
     if (!reader->topology_good)
         return; /* absent devices would be complained about twice */
-    bool good = true, host = false;
+    bool good = true, host = false, mixed = false;
     for (const struct tcf_value *value = ranks->first; value; value = value->next) {
         struct tcf_rank *rank = &group->ranks[group->size];
         if (!read_rank(reader, value, rank)) {
@@ -85,6 +85,7 @@ static void read_ranks(const struct tcf_reader *reader, const struct tcf_value *
             continue;
         }
         host = host || is_host(reader, rank);
+        mixed = mixed || (group->size && is_host(reader, rank) != is_host(reader, &group->ranks[0]));
         for (uint32_t i = 0; i < group->size && !is_host(reader, rank); i++) {
             if (group->ranks[i].node == rank->node && group->ranks[i].device == rank->device) {
                 tcf_value_reject(value, reader->issues, "a cuda device only once in a group");
@@ -93,8 +94,10 @@ static void read_ranks(const struct tcf_reader *reader, const struct tcf_value *
         }
         group->size++;
     }
-    if (good && host && count > TCF_MAX_HOST_RANKS)
-        tcf_value_reject(ranks, reader->issues, "at most %d ranks in a group with host devices", TCF_MAX_HOST_RANKS);
+    if (good && mixed)
+        tcf_value_reject(ranks, reader->issues, "host devices only, or cuda devices only");
+    else if (good && host && count > TCF_MAX_HOST_RANKS)
+        tcf_value_reject(ranks, reader->issues, "at most %d ranks in a group of host devices", TCF_MAX_HOST_RANKS);
 }
 
 static void read_deadline(const struct tcf_value *value, struct tcf_group *group, struct tcf_issues *issues)

@@ -1,14 +1,13 @@
+#include "file.h"
 #include "issues.h"
 #include "reader.h"
-#include "syntax.h"
+
+#include <tcf/tuning.h>
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { MAX_FRAGMENTS = 256 };
 
@@ -79,51 +78,18 @@ void tcf_config_free(struct tcf_config *config)
 {
     if (!config)
         return;
+    tcf_tuning_free(config->tuning);
     free(config->groups);
     free(config);
 }
 
 /* ---- files ---- */
 
-/* At most one byte more than allowed, so that a file that is too long is seen as such. -1 and errno on failure. */
-static ssize_t read_bytes(int fd, char *text)
-{
-    size_t used = 0;
-    while (used <= TCF_MAX_FILE_BYTES) {
-        ssize_t got = read(fd, text + used, TCF_MAX_FILE_BYTES + 1 - used);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return -1;
-        if (got == 0)
-            break;
-        used += (size_t)got;
-    }
-    return (ssize_t)used;
-}
-
 static void load_file(const char *path, struct document_list *list, struct tcf_issues *issues)
 {
-    struct stat status;
-    char *text = malloc(TCF_MAX_FILE_BYTES + 1);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* never waits, not even for a pipe */
-    ssize_t bytes = -1;
-    if (!text) {
-        tcf_issue_add(issues, path, "", "out of memory");
-    } else if (fd < 0 || fstat(fd, &status) != 0) {
-        tcf_issue_add(issues, path, "", "cannot be opened: %s", strerror(errno));
-    } else if (!S_ISREG(status.st_mode)) {
-        tcf_issue_add(issues, path, "", "found something that is no regular file, allowed a regular file");
-    } else if ((bytes = read_bytes(fd, text)) < 0) {
-        tcf_issue_add(issues, path, "", "cannot be read: %s", strerror(errno));
-    } else {
-        struct tcf_document *document = tcf_document_parse(path, text, (size_t)bytes, issues);
-        if (document)
-            list->items[list->count++] = document;
-    }
-    if (fd >= 0)
-        close(fd);
-    free(text);
+    struct tcf_document *document = tcf_document_load(path, issues);
+    if (document)
+        list->items[list->count++] = document;
 }
 
 static int is_fragment(const struct dirent *entry)
@@ -161,6 +127,20 @@ static void load_fragments(const char *path, struct document_list *list, struct 
     free(entries);
 }
 
+/* The file that the configuration names. Takes the configuration, and frees it if the file is no good. */
+static struct tcf_config *load_tuning(struct tcf_config *config, struct tcf_issues *issues)
+{
+    if (!config || !config->options.tuning[0])
+        return config;
+    config->tuning = tcf_tuning_load(config->options.tuning, issues);
+    if (!config->tuning) {
+        tcf_config_free(config);
+        return NULL;
+    }
+    tcf_issues_free(issues);
+    return config;
+}
+
 struct tcf_config *tcf_config_load(const char *path, struct tcf_issues *issues)
 {
     struct document_list list = {.count = 0};
@@ -169,7 +149,7 @@ struct tcf_config *tcf_config_load(const char *path, struct tcf_issues *issues)
     load_file(path, &list, issues);
     if (list.count)
         load_fragments(path, &list, issues);
-    return finish(&list, issues);
+    return load_tuning(finish(&list, issues), issues);
 }
 
 /* ---- looking ---- */

@@ -223,4 +223,6 @@ void tcf_check_consistency(const struct tcf_reader *reader)
     const char *group = reader->config->options.socket_group;
     if (group[0] && !lookup_id(group, true, &gid))
         reject_member(reader, "socket_group", "a group that this machine knows, or \"\"");
+    if (reader->config->options.tuning[0] && reader->config->options.tuning[0] != '/')
+        tcf_value_reject(tcf_value_at(reader->root, "choosing.tuning"), reader->issues, "an absolute path, or \"\"");
 }

@@ -10,7 +10,16 @@
 
 /* ---- devices ---- */
 
-static void read_uuid(const struct tcf_value *value, struct tcf_device *device, struct tcf_issues *issues)
+static bool has_uuid(const struct tcf_node *node, const char *uuid)
+{
+    for (uint32_t i = 0; i < node->device_count; i++) {
+        if (strcmp(node->devices[i].uuid, uuid) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void read_uuid(const struct tcf_value *value, const struct tcf_node *node, struct tcf_device *device, struct tcf_issues *issues)
 {
     if (!value)
         return;
@@ -19,6 +28,8 @@ static void read_uuid(const struct tcf_value *value, struct tcf_device *device, 
         tcf_value_reject(value, issues, "the UUID of a GPU, of at most %zu bytes, or \"\"", sizeof(device->uuid) - 1);
     else if (length && device->kind == TCF_DEVICE_HOST)
         tcf_value_reject(value, issues, "\"\" for a host device");
+    else if (length && has_uuid(node, value->text))
+        tcf_value_reject(value, issues, "a UUID that no other device of the node has");
     else
         memcpy(device->uuid, value->text, length + 1);
 }
@@ -37,7 +48,7 @@ static void read_device(const struct tcf_value *value, struct tcf_node *node, st
     }
     device->kind = kind && good && strcmp(kind->text, "cuda") == 0 ? TCF_DEVICE_CUDA : TCF_DEVICE_HOST;
     if (good)
-        read_uuid(tcf_value_member(value, "uuid"), device, issues);
+        read_uuid(tcf_value_member(value, "uuid"), node, device, issues);
     uint64_t read;
     if (!number || !kind || !tcf_read_integer(number, 0, TCF_MAX_DEVICES - 1, "", &read, issues))
         return;

@@ -1,5 +1,6 @@
 #include "attachment.h"
 
+#include "communicator.h"
 #include "daemon.h"
 #include "group.h"
 #include "instance.h"
@@ -33,7 +34,13 @@ static uint32_t choose_slots(const struct tcd_client *client)
     return slots;
 }
 
-static int make_ring(struct tcd_attachment *attachment, uint32_t sq_entries)
+/* Streams of CUDA devices wait in the ring, and when its executor is gone they are released here: the ring stays mapped. */
+static bool has_words(const struct tcd_attachment *attachment)
+{
+    return attachment->device->kind == TCF_DEVICE_CUDA;
+}
+
+static int make_ring(struct tcd_attachment *attachment)
 {
     struct tcd_client *client = attachment->member->client;
     void *map;
@@ -45,9 +52,28 @@ static int make_ring(struct tcd_attachment *attachment, uint32_t sq_entries)
     map = mmap(NULL, attachment->ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, attachment->ring, 0);
     if (map == MAP_FAILED)
         return TCW_ENOMEM;
-    code = tcw_ring_format(map, attachment->ring_bytes, sq_entries, attachment->slots, false, client->id, client->daemon->generation);
-    munmap(map, attachment->ring_bytes);
+    code = tcw_ring_format(map, attachment->ring_bytes, attachment->sq_entries, attachment->slots, has_words(attachment), client->id,
+                           client->daemon->generation);
+    if (has_words(attachment))
+        attachment->map = map;
+    else
+        munmap(map, attachment->ring_bytes);
     return code;
+}
+
+/*
+ * Nobody raises `done` any more: whatever the client's streams wait for, now or later, is there. The largest number that is still ahead of
+ * every request's in the comparison of streams, which is signed.
+ */
+static void release_words(struct tcd_attachment *attachment)
+{
+    struct tcw_ring ring;
+    uint32_t i;
+
+    if (!attachment->map || tcw_ring_open(&ring, attachment->map, attachment->ring_bytes, -1, -1) || !ring.words)
+        return;
+    for (i = 0; i < ring.cq_entries; i++)
+        atomic_store_explicit(&ring.words[i].done, INT64_MAX, memory_order_release);
 }
 
 static int make_events(struct tcd_attachment *attachment)
@@ -73,6 +99,8 @@ static void attachment_free(struct tcd_attachment *attachment)
     if (attachment->ring_bytes)
         tcd_quota_give(&client->usage, client->account, TCD_BYTES, attachment->ring_bytes);
     attachment->device->memory_bytes -= attachment->ring_bytes;
+    if (attachment->map)
+        munmap(attachment->map, attachment->ring_bytes);
     close_fd(&attachment->ring);
     close_fd(&attachment->sq_event);
     close_fd(&attachment->cq_event);
@@ -86,7 +114,7 @@ static int send_attach(struct tcd_attachment *attachment, int page, tcd_executor
 {
     struct tcd_member *member = attachment->member;
     struct tcd_instance *instance = member->instance;
-    int fds[4] = {page, attachment->ring, attachment->sq_event, attachment->cq_event};
+    int fds[5] = {page, attachment->ring, attachment->sq_event, attachment->cq_event, instance->gate};
     struct tcd_ex_message message = {.opcode = TCD_EX_ATTACH,
                                      .attachment = attachment->id,
                                      .client = member->client->id,
@@ -94,11 +122,12 @@ static int send_attach(struct tcd_attachment *attachment, int page, tcd_executor
                                      .rank = member->rank,
                                      .nranks = instance->size,
                                      .spin_us = (uint32_t)attachment->daemon->config->options.spin_us,
-                                     .deadline_ns = instance->deadline_ns};
+                                     .deadline_ns = instance->deadline_ns,
+                                     .communicator = instance->communicator ? instance->communicator->id : 0};
 
     /* Requests may name memory from the start. */
     tcd_memories_ensure(member->client);
-    return tcd_device_request(attachment->device, &message, fds, 4, done, arg, error);
+    return tcd_device_request(attachment->device, &message, fds, instance->gate >= 0 ? 5 : 4, done, arg, error);
 }
 
 int tcd_attachment_create(struct tcd_member *member, tcd_executor_done done, void *arg, struct tcw_error *error)
@@ -108,13 +137,18 @@ int tcd_attachment_create(struct tcd_member *member, tcd_executor_done done, voi
     const struct tcf_options *options = &client->daemon->config->options;
     struct tcd_attachment *attachment = calloc(1, sizeof(*attachment));
     uint32_t slots = choose_slots(client), sq_entries = slots > MIN_SQ_ENTRIES ? slots : MIN_SQ_ENTRIES;
-    uint64_t bytes = tcw_ring_bytes(sq_entries, slots, false);
+    uint64_t bytes = tcw_ring_bytes(sq_entries, slots, member->device->kind == TCF_DEVICE_CUDA);
     int code, page = -1;
 
     if (!attachment)
         return tcd_error_set(error, TCW_ENOMEM, "no memory for an attachment");
-    *attachment = (struct tcd_attachment){
-        .daemon = client->daemon, .member = member, .device = member->device, .ring = -1, .sq_event = -1, .cq_event = -1};
+    *attachment = (struct tcd_attachment){.daemon = client->daemon,
+                                          .member = member,
+                                          .device = member->device,
+                                          .ring = -1,
+                                          .sq_event = -1,
+                                          .cq_event = -1,
+                                          .sq_entries = sq_entries};
     member->attachment = attachment;
     code = tcd_quota_take(&client->usage, client->account, options, TCD_IN_FLIGHT, slots, error);
     if (code)
@@ -126,7 +160,7 @@ int tcd_attachment_create(struct tcd_member *member, tcd_executor_done done, voi
     attachment->ring_bytes = bytes;
     attachment->device->memory_bytes += bytes;
     attachment->id = tcd_handle_add(&client->daemon->attachments, attachment);
-    code = attachment->id ? make_ring(attachment, sq_entries) : TCW_ENOMEM;
+    code = attachment->id ? make_ring(attachment) : TCW_ENOMEM;
     if (!code)
         code = make_events(attachment);
     if (!code)
@@ -214,8 +248,10 @@ void tcd_attachments_lost(struct tcd_device *device, pid_t pid, int status)
     /* Breaking frees no attachment: those end with their members. */
     for (i = 0; i < attachments->capacity; i++) {
         struct tcd_attachment *attachment = tcd_handle_at(attachments, i);
-        if (attachment && attachment->device == device && attachment->lost)
-            tcd_instance_break(attachment->member->instance, &cause);
+        if (!attachment || attachment->device != device || !attachment->lost)
+            continue;
+        tcd_instance_break(attachment->member->instance, &cause);
+        release_words(attachment);
     }
 }
 

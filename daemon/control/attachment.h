@@ -26,7 +26,9 @@ struct tcd_attachment {
     bool lost;          /* its executor's process has ended */
     bool given;         /* the client has the ring */
     int ring, sq_event; /* until given */
-    int cq_event;       /* kept: breaking the group must wake a client that sleeps on it. Never written to: see waker.h */
+    void *map;          /* of the ring, where streams wait for words in it; NULL: none */
+    uint32_t sq_entries;
+    int cq_event; /* kept: breaking the group must wake a client that sleeps on it. Never written to: see waker.h */
 };
 
 /* Makes everything and asks the executor to attach; `done` gets its answer. 0 or a code with *error. */
@@ -42,7 +44,7 @@ void tcd_attachment_given(struct tcd_attachment *attachment);
 /* Requests in the ring, now and later, complete with the code. */
 void tcd_attachment_abort(struct tcd_attachment *attachment, const struct tcw_abort_info *info);
 
-/* An executor's process ended: what it served is over. */
+/* An executor's process ended: what it served is over, and no stream of a client waits for it any longer. */
 void tcd_attachments_lost(struct tcd_device *device, pid_t pid, int status);
 /* FAULT or VIOLATION of an executor. */
 void tcd_attachment_report(struct tcd_daemon *daemon, const struct tcd_ex_message *message);

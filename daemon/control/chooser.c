@@ -1,6 +1,7 @@
 #include "chooser.h"
 
 #include "text.h"
+#include "tuning.h"
 
 #include <tck/comm.h>
 
@@ -29,19 +30,41 @@ static uint64_t all_ranks(uint32_t nranks)
 
 /* ---- the lane ---- */
 
+static uint64_t without_direct(const struct tcd_choosing *choosing)
+{
+    return all_ranks(choosing->nranks) & ~choosing->direct_ranks;
+}
+
+static uint64_t without_served(const struct tcd_choosing *choosing)
+{
+    return all_ranks(choosing->nranks) & ~choosing->served_ranks;
+}
+
+/* The lane that somebody wants, AUTO if nobody does; refuses one that the clients cannot use. */
+static int wanted_lane(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, uint32_t *wanted, const char **why,
+                       struct tcw_error *error)
+{
+    uint64_t unable;
+    char ranks[TCW_TEXT_BYTES / 2];
+
+    *wanted = desc->lane != TCW_LANE_AUTO ? desc->lane : choosing->lane;
+    *why = desc->lane != TCW_LANE_AUTO ? "asked for" : choosing->lane != TCW_LANE_AUTO ? "configured for the group" : NULL;
+    unable = *wanted == TCW_LANE_DIRECT ? without_direct(choosing) : *wanted == TCW_LANE_SERVED ? without_served(choosing) : 0;
+    if (unable)
+        return tcd_error_set(error, TCW_ENOTSUP, "the %s lane is %s, but the clients of %s did not ask for it in their hello",
+                             tcw_lane_name(*wanted), *why, tcd_ranks_text(unable, ranks, sizeof(ranks)));
+    return 0;
+}
+
 static int choose_lane(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, const char **why,
                        struct tcw_error *error)
 {
-    uint64_t all = all_ranks(choosing->nranks);
-    uint64_t no_direct = all & ~choosing->direct_ranks, no_served = all & ~choosing->served_ranks;
-    uint32_t wanted = desc->lane != TCW_LANE_AUTO ? desc->lane : choosing->lane;
+    uint64_t no_direct = without_direct(choosing), no_served = without_served(choosing);
     char ranks[TCW_TEXT_BYTES / 2];
+    uint32_t wanted;
 
-    *why = desc->lane != TCW_LANE_AUTO ? "asked for" : choosing->lane != TCW_LANE_AUTO ? "configured for the group" : NULL;
-    if ((wanted == TCW_LANE_DIRECT && no_direct) || (wanted == TCW_LANE_SERVED && no_served))
-        return tcd_error_set(error, TCW_ENOTSUP, "the %s lane is %s, but the clients of %s did not ask for it in their hello",
-                             tcw_lane_name(wanted), *why,
-                             tcd_ranks_text(wanted == TCW_LANE_DIRECT ? no_direct : no_served, ranks, sizeof(ranks)));
+    if (wanted_lane(desc, choosing, &wanted, why, error))
+        return error->code;
     if (wanted == TCW_LANE_AUTO && !no_direct) {
         wanted = TCW_LANE_DIRECT;
         *why = "all ranks can map each other's workspaces";
@@ -65,7 +88,7 @@ static int choose_lane(const struct tcw_plan_desc *desc, const struct tcd_choosi
 /* ---- the strategies ---- */
 
 /* Can this strategy run the plan? Remembers how large the workspace must be. */
-static int probe(const struct tcw_plan_desc *desc, uint32_t nranks, uint32_t strategy, struct tcd_choice *choice,
+static int probe(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, uint32_t strategy, struct tcd_choice *choice,
                  struct tcw_complaint *complaint)
 {
     struct tcw_plan_desc resolved = *desc;
@@ -73,15 +96,16 @@ static int probe(const struct tcw_plan_desc *desc, uint32_t nranks, uint32_t str
     int code;
 
     resolved.strategy = (uint16_t)strategy;
-    code = tck_plan_workspace(TCK_DEVICE_HOST, &resolved, nranks, &bytes, complaint);
+    code = tck_plan_workspace(choosing->kind, &resolved, choosing->nranks, &bytes, complaint);
     if (!code && bytes > choice->workspace_bytes)
         choice->workspace_bytes = bytes;
     return code;
 }
 
-static void add_step(struct tcd_choice *choice, uint64_t max_bytes, uint32_t strategy)
+static void add_step(struct tcd_choice *choice, uint64_t max_bytes, uint32_t strategy, uint32_t blocks)
 {
-    choice->decision.steps[choice->decision.step_count++] = (struct tcw_decision_step){.max_bytes = max_bytes, .strategy = strategy};
+    choice->decision.steps[choice->decision.step_count++] =
+        (struct tcw_decision_step){.max_bytes = max_bytes, .strategy = strategy, .blocks = blocks};
 }
 
 static uint64_t largest_message(const struct tcw_plan_desc *desc, uint32_t nranks)
@@ -94,11 +118,11 @@ static uint64_t row_bytes(const struct tcw_plan_desc *desc)
     return desc->hidden * tcw_dtype_bytes(desc->dtype);
 }
 
-static int choose_named(const struct tcw_plan_desc *desc, uint32_t nranks, uint32_t strategy, struct tcd_choice *choice,
+static int choose_named(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, uint32_t strategy, struct tcd_choice *choice,
                         struct tcw_error *error)
 {
     struct tcw_complaint complaint = {0};
-    int code = probe(desc, nranks, strategy, choice, &complaint);
+    int code = probe(desc, choosing, strategy, choice, &complaint);
 
     if (code) {
         tcd_error_set(error, code, "%s", complaint.text);
@@ -107,19 +131,20 @@ static int choose_named(const struct tcw_plan_desc *desc, uint32_t nranks, uint3
         error->mine = complaint.mine;
         return code;
     }
-    add_step(choice, UINT64_MAX, strategy);
+    add_step(choice, UINT64_MAX, strategy, 0);
     return 0;
 }
 
 /* The seed's rule: ONESHOT up to 128 tokens or for rows too short to be split, TWOSHOT above. */
-static int choose_min_latency(const struct tcw_plan_desc *desc, uint32_t nranks, struct tcd_choice *choice, struct tcw_error *error)
+static int choose_min_latency(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice,
+                              struct tcw_error *error)
 {
-    int code = choose_named(desc, nranks, TCW_STRATEGY_ONESHOT, choice, error);
+    int code = choose_named(desc, choosing, TCW_STRATEGY_ONESHOT, choice, error);
 
-    if (code || desc->hidden < nranks || desc->max_tokens <= MIN_LATENCY_TOKENS)
+    if (code || desc->hidden < choosing->nranks || desc->max_tokens <= MIN_LATENCY_TOKENS)
         return code;
     choice->decision.steps[0].max_bytes = MIN_LATENCY_TOKENS * row_bytes(desc);
-    return choose_named(desc, nranks, TCW_STRATEGY_TWOSHOT, choice, error);
+    return choose_named(desc, choosing, TCW_STRATEGY_TWOSHOT, choice, error);
 }
 
 static int choose_auto(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, char *why,
@@ -129,8 +154,8 @@ static int choose_auto(const struct tcw_plan_desc *desc, const struct tcd_choosi
     struct tcw_complaint oneshot = {0}, twoshot = {0};
     bool splits = desc->hidden >= choosing->nranks;
     bool needs_long = largest > limit && splits;
-    bool can_short = !probe(desc, choosing->nranks, TCW_STRATEGY_ONESHOT, choice, &oneshot);
-    bool can_long = needs_long && !probe(desc, choosing->nranks, TCW_STRATEGY_TWOSHOT, choice, &twoshot);
+    bool can_short = !probe(desc, choosing, TCW_STRATEGY_ONESHOT, choice, &oneshot);
+    bool can_long = needs_long && !probe(desc, choosing, TCW_STRATEGY_TWOSHOT, choice, &twoshot);
 
     if (!can_short)
         reject(choice, "ONESHOT", "%s", oneshot.text);
@@ -142,37 +167,171 @@ static int choose_auto(const struct tcw_plan_desc *desc, const struct tcd_choosi
     else if (!can_long)
         reject(choice, "TWOSHOT", "%s", twoshot.text);
     if (can_short && can_long && limit) {
-        add_step(choice, limit, TCW_STRATEGY_ONESHOT);
-        add_step(choice, UINT64_MAX, TCW_STRATEGY_TWOSHOT);
+        add_step(choice, limit, TCW_STRATEGY_ONESHOT, 0);
+        add_step(choice, UINT64_MAX, TCW_STRATEGY_TWOSHOT, 0);
         snprintf(why, why_bytes, "ONESHOT up to %llu bytes (choosing.oneshot_bytes), TWOSHOT above", (unsigned long long)limit);
         return 0;
     }
     if (can_short || can_long) {
         uint32_t strategy = can_long ? TCW_STRATEGY_TWOSHOT : TCW_STRATEGY_ONESHOT;
-        add_step(choice, UINT64_MAX, strategy);
+        add_step(choice, UINT64_MAX, strategy, 0);
         snprintf(why, why_bytes, "%s at every size of this plan", tcw_strategy_name(strategy));
         return 0;
     }
     snprintf(why, why_bytes, "%s, because neither ONESHOT nor TWOSHOT can", tcw_strategy_name(TCW_STRATEGY_NCCL));
-    return choose_named(desc, choosing->nranks, TCW_STRATEGY_NCCL, choice, error);
+    return choose_named(desc, choosing, TCW_STRATEGY_NCCL, choice, error);
+}
+
+static uint32_t wanted_strategy(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, const char **whose)
+{
+    *whose = desc->strategy != TCW_STRATEGY_AUTO ? "asked for" : "configured for the group";
+    return desc->strategy != TCW_STRATEGY_AUTO ? desc->strategy : choosing->strategy;
 }
 
 static int choose_strategy(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, char *why,
                            size_t why_bytes, struct tcw_error *error)
 {
-    uint32_t wanted = desc->strategy != TCW_STRATEGY_AUTO ? desc->strategy : choosing->strategy;
-    const char *whose = desc->strategy != TCW_STRATEGY_AUTO ? "asked for" : "configured for the group";
+    const char *whose;
+    uint32_t wanted = wanted_strategy(desc, choosing, &whose);
 
     if (desc->op != TCW_OP_ALL_REDUCE) {
         snprintf(why, why_bytes, "%s has one form", tcw_op_name(desc->op));
-        return choose_named(desc, choosing->nranks, TCW_STRATEGY_NCCL, choice, error);
+        return choose_named(desc, choosing, TCW_STRATEGY_NCCL, choice, error);
     }
     if (wanted == TCW_STRATEGY_AUTO)
         return choose_auto(desc, choosing, choice, why, why_bytes, error);
     snprintf(why, why_bytes, "%s is %s", tcw_strategy_name(wanted), whose);
     if (wanted == TCW_STRATEGY_MIN_LATENCY)
-        return choose_min_latency(desc, choosing->nranks, choice, error);
-    return choose_named(desc, choosing->nranks, wanted, choice, error);
+        return choose_min_latency(desc, choosing, choice, error);
+    return choose_named(desc, choosing, wanted, choice, error);
+}
+
+/* ---- CUDA devices ---- */
+
+static bool is_library(uint32_t strategy)
+{
+    return strategy == TCW_STRATEGY_NCCL || strategy == TCW_STRATEGY_NCCL_SYMMETRIC;
+}
+
+/* What the table says, as far as the plan's largest message needs it, without what cannot run this plan: its neighbours do it then. */
+static void choose_measured(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, const struct tcf_tuning_table *table,
+                            struct tcd_choice *choice)
+{
+    struct tcw_decision *decision = &choice->decision;
+    uint64_t largest = largest_message(desc, choosing->nranks);
+    uint32_t refused = 0, i;
+
+    for (i = 0; i < table->step_count && decision->step_count < TCW_MAX_DECISION_STEPS; i++) {
+        const struct tcf_tuning_step *step = &table->steps[i];
+        struct tcw_complaint complaint = {0};
+
+        if (!(refused >> step->strategy & 1) && probe(desc, choosing, step->strategy, choice, &complaint)) {
+            refused |= 1u << step->strategy;
+            reject(choice, tcw_strategy_name(step->strategy), "%s", complaint.text);
+        }
+        if (!(refused >> step->strategy & 1))
+            add_step(choice, step->max_bytes, step->strategy, step->blocks);
+        if (step->max_bytes >= largest)
+            break;
+    }
+    if (decision->step_count)
+        decision->steps[decision->step_count - 1].max_bytes = UINT64_MAX;
+}
+
+/* Our kernels: in the clients on the direct lane. 0, or why they cannot. */
+static int choose_kernels(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, char *why,
+                          size_t why_bytes, struct tcw_error *error)
+{
+    const char *whose;
+    uint32_t wanted = wanted_strategy(desc, choosing, &whose);
+    int code = 0;
+
+    choice->decision.step_count = 0;
+    choice->workspace_bytes = 0;
+    if (desc->op != TCW_OP_ALL_REDUCE)
+        return tcd_error_set(error, TCW_ENOTSUP, "%s is run by NCCL, which is in the executors", tcw_op_name(desc->op));
+    if (is_library(wanted))
+        return tcd_error_set(error, TCW_ENOTSUP, "%s is %s, and NCCL is in the executors", tcw_strategy_name(wanted), whose);
+    snprintf(why, why_bytes, "%s is %s", tcw_strategy_name(wanted), whose);
+    if (wanted == TCW_STRATEGY_MIN_LATENCY) {
+        code = choose_min_latency(desc, choosing, choice, error);
+    } else if (wanted != TCW_STRATEGY_AUTO) {
+        code = choose_named(desc, choosing, wanted, choice, error);
+    } else {
+        const struct tcf_tuning *tuning = choosing->tuning ? choosing->tuning : tcd_tuning_default();
+        const struct tcf_tuning_table *table = tcf_tuning_find(tuning, choosing->nranks, desc->fusion != TCW_FUSION_NONE);
+
+        choose_measured(desc, choosing, table, choice);
+        snprintf(why, why_bytes, "by size, table for %u ranks%s of %.60s", table->ranks, table->fused ? ", fused," : "", tuning->name);
+        if (!choice->decision.step_count)
+            code = tcd_error_set(error, TCW_ENOTSUP, "none of our kernels can run it");
+    }
+    if (!code && !choice->workspace_bytes)
+        code = tcd_error_set(error, TCW_ENOTSUP, "it needs no memory that ranks share, and only NCCL runs such plans");
+    return code;
+}
+
+static int choose_served(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, char *why,
+                         size_t why_bytes, struct tcw_error *error)
+{
+    const char *whose;
+    uint32_t wanted = desc->op == TCW_OP_ALL_REDUCE ? wanted_strategy(desc, choosing, &whose) : TCW_STRATEGY_NCCL;
+    uint64_t no_served = without_served(choosing);
+    char ranks[TCW_TEXT_BYTES / 2];
+
+    choice->decision.step_count = 0;
+    choice->workspace_bytes = 0;
+    if (no_served)
+        return tcd_error_set(error, TCW_ENOTSUP, "the served lane: the clients of %s cannot use a ring",
+                             tcd_ranks_text(no_served, ranks, sizeof(ranks)));
+    if (desc->flags & TCW_PLAN_GRAPH)
+        return tcd_error_set(error, TCW_ENOTSUP, "plans of the served lane cannot be captured into CUDA graphs");
+    if (choosing->no_library)
+        return tcd_error_set(error, TCW_ENOTSUP, "the served lane of cuda devices needs NCCL: %.190s", choosing->no_library);
+    if (wanted == TCW_STRATEGY_AUTO)
+        wanted = TCW_STRATEGY_NCCL;
+    snprintf(why, why_bytes, "%s", tcw_strategy_name(wanted));
+    if (wanted == TCW_STRATEGY_MIN_LATENCY)
+        return choose_min_latency(desc, choosing, choice, error);
+    return choose_named(desc, choosing, wanted, choice, error);
+}
+
+/* Direct wherever our kernels can run the plan, served by NCCL otherwise. */
+static int choose_cuda(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice,
+                       const char **lane_why, char *why, size_t why_bytes, struct tcw_error *error)
+{
+    struct tcw_error obstacle;
+    char ranks[TCW_TEXT_BYTES / 2];
+    uint32_t wanted;
+
+    if (wanted_lane(desc, choosing, &wanted, lane_why, error))
+        return error->code;
+    if (wanted != TCW_LANE_SERVED) {
+        if (without_direct(choosing))
+            tcd_error_set(&obstacle, TCW_ENOTSUP, "the clients of %s cannot run operations",
+                          tcd_ranks_text(without_direct(choosing), ranks, sizeof(ranks)));
+        else if (!choose_kernels(desc, choosing, choice, why, why_bytes, &obstacle)) {
+            choice->decision.lane = TCW_LANE_DIRECT;
+            if (wanted == TCW_LANE_AUTO) {
+                *lane_why = "our kernels run it in the clients";
+                reject(choice, "served lane", "the direct lane needs no executor");
+            }
+            return 0;
+        }
+        if (wanted == TCW_LANE_DIRECT) {
+            tcd_error_set(error, obstacle.code, "the direct lane is %s: %.200s", *lane_why, obstacle.text);
+            tcw_text_set(error->field, sizeof(error->field), obstacle.field);
+            error->mine = obstacle.mine;
+            return error->code;
+        }
+        *lane_why = "our kernels cannot run it";
+        reject(choice, "direct lane", "%s", obstacle.text);
+    }
+    choice->decision.lane = TCW_LANE_SERVED;
+    if (!choose_served(desc, choosing, choice, why, why_bytes, error) || wanted == TCW_LANE_SERVED)
+        return error->code;
+    snprintf(ranks, sizeof(ranks), "%.110s", error->text);
+    return tcd_error_set(error, error->code, "neither lane. Direct: %.110s. Served: %s", obstacle.text, ranks);
 }
 
 int tcd_choose(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, struct tcw_error *error)
@@ -181,11 +340,16 @@ int tcd_choose(const struct tcw_plan_desc *desc, const struct tcd_choosing *choo
     const char *lane_why = "";
 
     *choice = (struct tcd_choice){.workspace_bytes = 0};
-    if (desc->flags & TCW_PLAN_GRAPH)
+    *error = (struct tcw_error){.code = 0};
+    if (choosing->kind == TCK_DEVICE_CUDA) {
+        if (choose_cuda(desc, choosing, choice, &lane_why, strategy_why, sizeof(strategy_why), error))
+            return error->code;
+    } else if (desc->flags & TCW_PLAN_GRAPH) {
         return tcd_error_set(error, TCW_ENOTSUP, "plans on host devices cannot be captured into CUDA graphs");
-    if (choose_lane(desc, choosing, choice, &lane_why, error) ||
-        choose_strategy(desc, choosing, choice, strategy_why, sizeof(strategy_why), error))
+    } else if (choose_lane(desc, choosing, choice, &lane_why, error) ||
+               choose_strategy(desc, choosing, choice, strategy_why, sizeof(strategy_why), error)) {
         return error->code;
+    }
     if (choice->workspace_bytes > choosing->max_workspace_bytes)
         return tcd_error_set(error, TCW_EQUOTA, "limits.workspace_bytes: the plan needs a workspace of %llu bytes, %llu are allowed",
                              (unsigned long long)choice->workspace_bytes, (unsigned long long)choosing->max_workspace_bytes);

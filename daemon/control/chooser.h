@@ -5,18 +5,23 @@
 #ifndef TCD_CONTROL_CHOOSER_H
 #define TCD_CONTROL_CHOOSER_H
 
+#include <tcf/tuning.h>
+#include <tck/device.h>
 #include <tcw/message.h>
 
 #include <stdbool.h>
 
 /* What the choice depends on besides the descriptor. */
 struct tcd_choosing {
+    tck_device_kind kind;
     uint32_t nranks;
-    uint64_t direct_ranks; /* ranks whose clients can run operations themselves */
-    uint64_t served_ranks; /* ranks whose clients can use a ring */
-    uint32_t lane;         /* of the group in the configuration; AUTO: none */
-    uint32_t strategy;     /* likewise */
-    uint64_t oneshot_bytes;
+    uint64_t direct_ranks;           /* ranks whose clients can run operations themselves */
+    uint64_t served_ranks;           /* ranks whose clients can use a ring */
+    uint32_t lane;                   /* of the group in the configuration; AUTO: none */
+    uint32_t strategy;               /* likewise */
+    uint64_t oneshot_bytes;          /* host devices */
+    const struct tcf_tuning *tuning; /* CUDA devices; NULL: the built-in tables */
+    const char *no_library;          /* CUDA devices: why there is no NCCL; NULL: it is there */
     uint64_t max_workspace_bytes;
 };
 

@@ -139,7 +139,7 @@ static void dispatch(struct tcd_client *client, struct tcw_packet *packet)
         tcd_memory_alloc(client, sequence, &payload->MEM_ALLOC);
         break;
     case TCW_MSG_MEM_REGISTER:
-        tcd_memory_register(client, sequence, &payload->MEM_REGISTER, &packet->fds[0]);
+        tcd_memory_register(client, sequence, &payload->MEM_REGISTER, packet->fds, packet->fd_count);
         break;
     case TCW_MSG_MEM_FREE:
         tcd_memory_free(client, sequence, &payload->MEM_FREE);

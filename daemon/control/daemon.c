@@ -1,6 +1,8 @@
 #include "daemon.h"
 
 #include "client.h"
+#include "communicator.h"
+#include "environment.h"
 #include "group.h"
 #include "instance.h"
 #include "notify.h"
@@ -23,6 +25,7 @@ enum {
     EXECUTOR_GRACE_MS = 2000,
     STATS_GROUPS = TCF_MAX_GROUPS * 2,
     STATS_MEMBERS = 512,
+    STATS_COMMUNICATORS = 64,
     MAX_HANDLES = 1 << 20,
 };
 
@@ -99,6 +102,7 @@ void tcd_daemon_reap_soon(struct tcd_daemon *daemon)
 static void close_all(struct tcd_daemon *daemon)
 {
     tcd_alarm_stop(&daemon->drain_end);
+    tcd_alarm_stop(&daemon->communicator_start);
     tcd_listener_close(&daemon->listener);
     tcd_signals_close(&daemon->signals);
     tcd_watch_close(&daemon->watch);
@@ -263,6 +267,8 @@ static void prepare_tables(struct tcd_daemon *daemon)
     tcd_list_init(&daemon->groups);
     tcd_list_init(&daemon->accounts);
     tcd_list_init(&daemon->doomed);
+    tcd_handles_init(&daemon->communicator_ids, MAX_HANDLES);
+    tcd_list_init(&daemon->communicators);
     while (!daemon->generation)
         if (getrandom(&daemon->generation, sizeof(daemon->generation), 0) != (ssize_t)sizeof(daemon->generation))
             daemon->generation = realtime_ns() ^ (uint64_t)getpid() << 48;
@@ -276,6 +282,7 @@ static int open_stats(struct tcd_daemon *daemon)
         .clients = clients < 4096 ? (uint32_t)clients : 4096,
         .groups = STATS_GROUPS,
         .members = STATS_MEMBERS,
+        .communicators = STATS_COMMUNICATORS,
     };
     int code = tcd_stats_create(daemon->runtime.dir, &capacity, &daemon->stats);
 
@@ -283,6 +290,8 @@ static int open_stats(struct tcd_daemon *daemon)
         code = tcd_rows_open(&daemon->group_rows, STATS_GROUPS);
     if (!code)
         code = tcd_rows_open(&daemon->member_rows, STATS_MEMBERS);
+    if (!code)
+        code = tcd_rows_open(&daemon->communicator_rows, STATS_COMMUNICATORS);
     if (code)
         tcd_log(TCD_ERR, "%s/stats cannot be made: %s", daemon->runtime.dir, tcw_error_text(code));
     return code;
@@ -297,6 +306,10 @@ static int open_all(struct tcd_daemon *daemon)
     daemon->reaper.data = daemon;
     if (tcd_waker_open(&daemon->waker))
         tcd_log(TCD_WARNING, "no asynchronous I/O: an application's event loop sees by its own timeouts that a group has broken");
+    daemon->environment = tcd_environment_make(environ, daemon->config->options.multicast);
+    if (!daemon->environment)
+        return TCW_ENOMEM;
+    tcd_environment_text(daemon->environment, daemon->counters.environment, sizeof(daemon->counters.environment));
     code = tcd_signals_open(&daemon->signals, daemon);
     if (!code)
         code = tcd_devices_open(daemon);
@@ -315,6 +328,10 @@ static void free_all(struct tcd_daemon *daemon)
 
     TCD_EACH_SAFE (at, safe, &daemon->groups)
         free(TCD_ENTRY(at, struct tcd_group, link));
+    tcd_communicators_clear(daemon);
+    tcd_handles_clear(&daemon->communicator_ids);
+    tcd_rows_close(&daemon->communicator_rows);
+    tcd_environment_free(daemon->environment);
     tcd_handles_clear(&daemon->clients);
     tcd_handles_clear(&daemon->instances);
     tcd_handles_clear(&daemon->plans);

@@ -44,10 +44,16 @@ struct tcd_daemon {
     struct tcd_waker waker;
     struct tcd_stats *stats;
     struct tcw_stats_daemon counters; /* the daemon's row, kept up to date */
-    struct tcd_rows group_rows, member_rows;
+    struct tcd_rows group_rows, member_rows, communicator_rows;
 
     struct tcd_device devices[TCF_MAX_DEVICES];
     uint32_t device_count;
+    char **environment; /* of executors of GPUs */
+
+    struct tcd_link communicators;       /* struct tcd_communicator */
+    struct tcd_handles communicator_ids; /* the same */
+    struct tcd_communicator *making;     /* at most one at a time */
+    struct tcd_alarm communicator_start;
 
     struct tcd_handles clients;     /* struct tcd_client */
     struct tcd_handles instances;   /* struct tcd_instance: group ids */

@@ -1,12 +1,21 @@
 #include "device.h"
 
 #include "attachment.h"
+#include "communicator.h"
 #include "daemon.h"
+#include "instance.h"
 #include "log.h"
 #include "text.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* A GPU has become known, or turned out to be unusable: groups that were complete but for that go on. */
+static void settle(struct tcd_device *device)
+{
+    tcd_instances_device_settled(device);
+    tcd_communicators_prepare(device->daemon);
+}
 
 static void on_died(void *arg, struct tcd_executor *executor, pid_t pid, int status)
 {
@@ -16,8 +25,10 @@ static void on_died(void *arg, struct tcd_executor *executor, pid_t pid, int sta
     device->incarnation++;
     device->daemon->counters.executor_deaths++;
     tcd_attachments_lost(device, pid, status);
+    tcd_communicators_device_lost(device);
     if (tcd_executor_failed(device->executor))
         tcd_daemon_problem(device->daemon, "device %u: its executor dies too often, requests are refused for a while", device->number);
+    settle(device);
 }
 
 static void on_report(void *arg, struct tcd_executor *executor, const struct tcd_ex_message *message)
@@ -25,22 +36,64 @@ static void on_report(void *arg, struct tcd_executor *executor, const struct tcd
     struct tcd_device *device = arg;
 
     (void)executor;
-    tcd_attachment_report(device->daemon, message);
+    if (message->communicator && message->opcode == TCD_EX_FAULT)
+        tcd_communicator_fault(device, message);
+    else
+        tcd_attachment_report(device->daemon, message);
+}
+
+static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_ex_message *message)
+{
+    struct tcd_device *device = arg;
+    const struct tcd_ex_facts *facts = &message->facts;
+
+    (void)executor;
+    if (device->kind != TCF_DEVICE_CUDA)
+        return;
+    if (message->code < 0) {
+        device->incarnation++;
+        tcd_daemon_problem(device->daemon, "device %u cannot be used: %.200s", device->number,
+                           *message->text ? message->text : tcw_error_text(message->code));
+    } else {
+        if (!device->known || memcmp(&device->facts, facts, sizeof(*facts)))
+            tcd_log(TCD_NOTICE, "device %u: %.63s, %llu MiB, SM %u.%u, driver %u.%u, NCCL %u%s%.95s%s", device->number, facts->device.name,
+                    (unsigned long long)(facts->device.memory_bytes >> 20), facts->device.compute / 10, facts->device.compute % 10,
+                    facts->device.driver / 1000, facts->device.driver % 1000 / 10, facts->library, *facts->library_why ? " (" : "",
+                    facts->library_why, *facts->library_why ? ")" : "");
+        device->facts = *facts;
+        device->facts.device.name[sizeof(facts->device.name) - 1] = 0;
+        device->facts.device.pci[sizeof(facts->device.pci) - 1] = 0;
+        device->facts.device.fabric_why[sizeof(facts->device.fabric_why) - 1] = 0;
+        device->facts.library_why[sizeof(facts->library_why) - 1] = 0;
+        device->known = true;
+    }
+    settle(device);
+}
+
+/* GPUs are named by their uuid, else by their position among the node's: CUDA sees them in the same order. */
+static void keep_executor(struct tcd_device *device, const struct tcf_device *wanted)
+{
+    char ordinal[16];
+
+    snprintf(ordinal, sizeof(ordinal), "%u", device->ordinal);
+    tcd_executor_keep(device->executor, *wanted->uuid ? wanted->uuid : ordinal, device->daemon->environment);
 }
 
 int tcd_devices_open(struct tcd_daemon *daemon)
 {
     const struct tcf_node *node = &daemon->config->nodes[daemon->config->local_node];
-    uint32_t i;
+    uint32_t i, gpus = 0;
 
     for (i = 0; i < node->device_count; i++) {
         struct tcd_device *device = &daemon->devices[i];
-        struct tcd_executor_callbacks callbacks = {on_died, on_report, device};
+        struct tcd_executor_callbacks callbacks = {on_died, on_report, device, on_ready};
         int code;
 
         *device = (struct tcd_device){.daemon = daemon, .number = node->devices[i].number, .kind = node->devices[i].kind};
         daemon->device_count++;
-        if (device->kind != TCF_DEVICE_HOST) {
+        if (device->kind == TCF_DEVICE_CUDA)
+            device->ordinal = gpus++;
+        if (device->kind == TCF_DEVICE_CUDA && !tck_cuda_built()) {
             snprintf(device->note, sizeof(device->note), "cuda devices are not built in");
             tcd_log(TCD_WARNING, "device %u: cuda devices are not built in; groups on it are refused", device->number);
             continue;
@@ -50,6 +103,9 @@ int tcd_devices_open(struct tcd_daemon *daemon)
             return code;
     }
     tcd_devices_configure(daemon);
+    for (i = 0; i < daemon->device_count; i++)
+        if (daemon->devices[i].executor && daemon->devices[i].kind == TCF_DEVICE_CUDA)
+            keep_executor(&daemon->devices[i], &node->devices[i]);
     return 0;
 }
 
@@ -89,14 +145,16 @@ struct tcd_device *tcd_device_find(struct tcd_daemon *daemon, uint32_t number)
     return NULL;
 }
 
-struct tcd_device *tcd_device_least(struct tcd_daemon *daemon)
+struct tcd_device *tcd_device_least(struct tcd_daemon *daemon, bool (*fits)(const void *arg, const struct tcd_device *device),
+                                    const void *arg)
 {
     struct tcd_device *least = NULL;
+    struct tcw_error obstacle;
     uint32_t i;
 
     for (i = 0; i < daemon->device_count; i++) {
         struct tcd_device *device = &daemon->devices[i];
-        if (device->executor && (!least || device->clients < least->clients))
+        if (!tcd_device_check(device, &obstacle) && (!fits || fits(arg, device)) && (!least || device->clients < least->clients))
             least = device;
     }
     return least;
@@ -104,9 +162,30 @@ struct tcd_device *tcd_device_least(struct tcd_daemon *daemon)
 
 int tcd_device_check(const struct tcd_device *device, struct tcw_error *error)
 {
-    if (device->kind != TCF_DEVICE_HOST)
+    const char *trouble;
+    int code;
+
+    if (!device->executor)
         return tcd_error_set(error, TCW_ENOTSUP, "device %u is a cuda device; those are not built in", device->number);
+    trouble = tcd_executor_trouble(device->executor, &code);
+    if (trouble)
+        return tcd_error_set(error, code, "device %u cannot be used: %.200s", device->number, trouble);
     return 0;
+}
+
+bool tcd_device_known(const struct tcd_device *device)
+{
+    return device->kind != TCF_DEVICE_CUDA || device->known;
+}
+
+tck_device_kind tcd_device_kind_of(const struct tcd_device *device)
+{
+    return device->kind == TCF_DEVICE_CUDA ? TCK_DEVICE_CUDA : TCK_DEVICE_HOST;
+}
+
+const char *tcd_device_kind_name(tcf_device_kind kind)
+{
+    return kind == TCF_DEVICE_CUDA ? "cuda" : "host";
 }
 
 int tcd_device_request(struct tcd_device *device, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
@@ -116,6 +195,8 @@ int tcd_device_request(struct tcd_device *device, const struct tcd_ex_message *m
 
     if (!code)
         return 0;
+    if (tcd_device_check(device, error))
+        return error->code;
     if (device->executor && tcd_executor_failed(device->executor))
         return tcd_error_set(error, code, "the executor of device %u dies too often", device->number);
     return tcd_error_set(error, code, "the executor of device %u cannot be asked: %s", device->number, tcw_error_text(code));

@@ -11,18 +11,23 @@
 #include <tcw/message.h>
 #include <tcw/stats.h>
 
+#include <stdbool.h>
+
 struct tcd_daemon;
 
 struct tcd_device {
     struct tcd_daemon *daemon;
     uint32_t number;
     tcf_device_kind kind;
+    uint32_t ordinal;              /* among the node's devices of this kind */
     struct tcd_executor *executor; /* NULL: this kind is not built in */
     uint64_t incarnation;          /* changes when the executor's process ends: what was sent to it before is gone */
     uint32_t clients;              /* bound to it */
     uint32_t attachments;
     uint64_t memory_bytes;
     char note[TCW_STATS_TEXT];
+    bool known; /* CUDA: some executor of it has been ready, so these are its facts */
+    struct tcd_ex_facts facts;
 };
 
 /* All devices of the local node; executors are made, not started. 0 or a negative tcw_errno. */
@@ -33,10 +38,16 @@ void tcd_devices_configure(struct tcd_daemon *daemon);
 void tcd_devices_close(struct tcd_daemon *daemon, unsigned grace_ms);
 
 struct tcd_device *tcd_device_find(struct tcd_daemon *daemon, uint32_t number);
-/* The device with the fewest clients that operations can run on; NULL: there is none. */
-struct tcd_device *tcd_device_least(struct tcd_daemon *daemon);
-/* 0, or TCW_ENOTSUP with *error saying why nothing can run on it. */
+/* The device with the fewest clients that operations can run on, among those that `fits` accepts (NULL: all); NULL: there is none. */
+struct tcd_device *tcd_device_least(struct tcd_daemon *daemon, bool (*fits)(const void *arg, const struct tcd_device *device),
+                                    const void *arg);
+/* 0, or a code with *error saying why nothing can run on it. A GPU whose executor is still starting counts as usable. */
 int tcd_device_check(const struct tcd_device *device, struct tcw_error *error);
+/* What is to be known about it is known: always for host devices. */
+bool tcd_device_known(const struct tcd_device *device);
+tck_device_kind tcd_device_kind_of(const struct tcd_device *device);
+/* "host" and "cuda", for texts. */
+const char *tcd_device_kind_name(tcf_device_kind kind);
 
 /* tcd_executor_request with a refusal put into words. */
 int tcd_device_request(struct tcd_device *device, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,

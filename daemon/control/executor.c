@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -16,6 +17,10 @@ enum {
     SILENCE_BEATS =
         10, /* without an answer; before watch.c stops feeding the watchdog: replacing an executor comes before ending the node */
     QUIT_MS = 5000,
+    START_MS = 120000,     /* of a kept one: drivers and libraries take their time */
+    FIRST_PAUSE_MS = 1000, /* of a kept one that could not be used, then twice as long each time */
+    LONGEST_PAUSE_MS = 60000,
+    FAILED_PAUSE_MS = 5000, /* of one that dies too often: until the next try */
     RETRY_MS = 5,
     DEFAULT_GRACE_S = 60,
     DEFAULT_RESTARTS = 10,
@@ -63,7 +68,7 @@ struct tcd_executor {
     uv_timer_t patience; /* with a process that was told to leave: kills it at the end */
     uv_timer_t retry;    /* sends again when the socket cannot say when */
     uv_idle_t answers;   /* runs `local` */
-    unsigned handles;    /* open on the loop, of the four above */
+    unsigned handles;    /* open on the loop, of the four above and `revival` */
 
     uint64_t last_use_ns;
     uint64_t last_answer_ns;
@@ -74,6 +79,16 @@ struct tcd_executor {
     unsigned restarts;
     unsigned deaths; /* within the window */
     uint64_t window_start_ns;
+
+    /* Kept executors. */
+    bool kept;
+    char gpu[TCW_NAME_BYTES];
+    char *const *environment;
+    bool ready;
+    int trouble; /* 0 none; else why it cannot be used, said by its last process or by the way that ended */
+    char trouble_text[TCW_TEXT_BYTES];
+    unsigned pause_ms;
+    uv_timer_t revival;
 
     bool closing;
     void (*closed)(void *arg);
@@ -211,6 +226,51 @@ static void executor_note_death(struct tcd_executor *executor)
     executor->restarting = true;
 }
 
+static void on_patience(uv_timer_t *timer);
+static void on_heartbeat(uv_timer_t *timer);
+static int executor_offer(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count);
+
+static void executor_quit(struct tcd_executor *executor)
+{
+    struct tcd_ex_message quit = {.opcode = TCD_EX_QUIT};
+    executor->state = EXECUTOR_QUITTING;
+    executor_offer(executor, &quit, NULL, 0);
+    uv_timer_start(&executor->patience, on_patience, QUIT_MS, 0);
+}
+
+static void set_trouble(struct tcd_executor *executor, int code, const char *text)
+{
+    executor->trouble = code;
+    snprintf(executor->trouble_text, sizeof executor->trouble_text, "%s", text);
+    executor->pause_ms = executor->pause_ms ? executor->pause_ms * 2 : FIRST_PAUSE_MS;
+    if (executor->pause_ms > LONGEST_PAUSE_MS)
+        executor->pause_ms = LONGEST_PAUSE_MS;
+}
+
+static void on_ready(struct tcd_executor *executor, const struct tcd_ex_message *message)
+{
+    if (executor->closing || executor->state != EXECUTOR_RUNNING || executor->ready)
+        return;
+    executor->ready = message->code >= 0;
+    if (executor->ready) {
+        executor->trouble = 0;
+        executor->pause_ms = 0;
+        if (executor->kept) {
+            uv_timer_stop(&executor->patience);
+            uv_timer_start(&executor->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
+        }
+    } else {
+        set_trouble(executor, message->code, *message->text ? message->text : tcw_error_text(message->code));
+        executor_quit(executor);
+    }
+    if (executor->callbacks.ready)
+        executor->callbacks.ready(executor->callbacks.arg, executor, message);
+    if (!executor->ready) {
+        list_fail(&executor->awaiting, executor->trouble, executor->trouble_text);
+        list_fail(&executor->queue, executor->trouble, executor->trouble_text);
+    }
+}
+
 static void on_message(void *arg, const struct tcd_ex_message *message, int *fds, unsigned fd_count)
 {
     struct tcd_executor *executor = arg;
@@ -239,7 +299,10 @@ static void on_message(void *arg, const struct tcd_ex_message *message, int *fds
         if (!executor->closing && executor->callbacks.report)
             executor->callbacks.report(executor->callbacks.arg, executor, message);
         break;
-    default: /* READY says nothing but that the process lives */
+    case TCD_EX_READY:
+        on_ready(executor, message);
+        break;
+    default:
         break;
     }
 }
@@ -247,6 +310,32 @@ static void on_message(void *arg, const struct tcd_ex_message *message, int *fds
 static void on_writable(void *arg)
 {
     executor_flush(arg);
+}
+
+static void on_revival(uv_timer_t *timer)
+{
+    struct tcd_executor *executor = timer->data;
+    if (executor->state == EXECUTOR_STOPPED && !executor->closing && !executor_start(executor))
+        uv_timer_start(timer, on_revival, FAILED_PAUSE_MS, 0);
+}
+
+/* A kept one has ended: the next is started at once if this one had been good for anything. */
+static void executor_revive(struct tcd_executor *executor)
+{
+    unsigned pause_ms = executor->pause_ms;
+    if (!pause_ms && executor_start(executor))
+        return;
+    list_fail(&executor->queue, TCW_EEXECUTOR, "the executor cannot be started");
+    uv_timer_start(&executor->revival, on_revival, pause_ms ? pause_ms : FAILED_PAUSE_MS, 0);
+}
+
+/* It ended before it was ready, without saying what is in the way. */
+static void note_stillbirth(struct tcd_executor *executor, int status)
+{
+    char text[96];
+    snprintf(text, sizeof text, "its executor ended before it was ready (%s %d)", WIFSIGNALED(status) ? "signal" : "status",
+             WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    set_trouble(executor, TCW_EEXECUTOR, text);
 }
 
 static void on_ended(void *arg, int status)
@@ -260,6 +349,9 @@ static void on_ended(void *arg, int status)
     uv_timer_stop(&executor->heartbeat);
     uv_timer_stop(&executor->patience);
     uv_timer_stop(&executor->retry);
+    if (executor->kept && !executor->ready && !orderly)
+        note_stillbirth(executor, status);
+    executor->ready = false;
 
     char text[64];
     snprintf(text, sizeof text, "the executor of device %u ended", executor->device);
@@ -276,7 +368,9 @@ static void on_ended(void *arg, int status)
     executor->state = EXECUTOR_STOPPED;
     if (executor->closing)
         return; /* the rest follows when the process is off the loop */
-    if (executor->queue.first && !executor_start(executor))
+    if (executor->kept)
+        executor_revive(executor);
+    else if (executor->queue.first && !executor_start(executor))
         list_fail(&executor->queue, TCW_EEXECUTOR, "the executor cannot be started");
 }
 
@@ -294,14 +388,13 @@ static void on_patience(uv_timer_t *timer)
         tcd_executor_process_kill(executor->process);
 }
 
-static void on_heartbeat(uv_timer_t *timer);
-
 static bool executor_start(struct tcd_executor *executor)
 {
     if (tcd_executor_failed(executor))
         return false;
     struct tcd_executor_process_events events = {on_message, on_writable, on_ended, on_gone, executor};
-    if (tcd_executor_process_start(executor->loop, executor->program, executor->device, &events, &executor->process) < 0) {
+    struct tcd_executor_launch launch = {executor->program, executor->device, executor->kept ? executor->gpu : NULL, executor->environment};
+    if (tcd_executor_process_start(executor->loop, &launch, &events, &executor->process) < 0) {
         executor_note_death(executor);
         return false;
     }
@@ -311,7 +404,11 @@ static bool executor_start(struct tcd_executor *executor)
     executor->restarting = false;
     executor->state = EXECUTOR_RUNNING;
     executor->last_use_ns = tcw_now_ns();
-    uv_timer_start(&executor->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
+    executor->last_answer_ns = 0;
+    if (executor->kept)
+        uv_timer_start(&executor->patience, on_patience, START_MS, 0);
+    else
+        uv_timer_start(&executor->heartbeat, on_heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
     executor_flush(executor);
     return true;
 }
@@ -370,14 +467,10 @@ static void on_ping_answer(void *arg, const struct tcd_ex_message *answer, int f
         return;
     /* `value` counts what it holds. Nothing was asked of it since: it may go, its allocations live on in the descriptors handed over. */
     uint64_t idle = tcw_now_ns() - executor->last_use_ns;
-    if (answer->value || executor->awaiting.first || executor->queue.first || executor->last_use_ns >= sent ||
+    if (executor->kept || answer->value || executor->awaiting.first || executor->queue.first || executor->last_use_ns >= sent ||
         idle < executor->grace_s * 1000000000ull)
         return;
-    struct tcd_ex_message quit = {.opcode = TCD_EX_QUIT};
-    if (executor_offer(executor, &quit, NULL, 0) == 0) {
-        executor->state = EXECUTOR_QUITTING;
-        uv_timer_start(&executor->patience, on_patience, QUIT_MS, 0);
-    }
+    executor_quit(executor);
 }
 
 static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
@@ -408,7 +501,7 @@ static void on_heartbeat(uv_timer_t *timer)
 static bool opcode_needs_process(uint32_t opcode)
 {
     return opcode == TCD_EX_ALLOC || opcode == TCD_EX_ATTACH || opcode == TCD_EX_WORKSPACE || opcode == TCD_EX_PLAN ||
-           opcode == TCD_EX_MEM || opcode == TCD_EX_RECLAIM;
+           opcode == TCD_EX_MEM || opcode == TCD_EX_RECLAIM || opcode == TCD_EX_UNIQUE_ID || opcode == TCD_EX_COMM;
 }
 
 static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
@@ -450,6 +543,8 @@ int tcd_executor_request(struct tcd_executor *executor, const struct tcd_ex_mess
             uv_idle_start(&executor->answers, on_local_answers);
         return rc;
     }
+    if (executor->trouble && !executor->ready && opcode_needs_process(message->opcode))
+        return executor->trouble;
     if (executor->state == EXECUTOR_STOPPED && !executor_start(executor))
         return TCW_EEXECUTOR;
     int rc = executor_enqueue(executor, message, fds, fd_count, done, arg, &executor->queue);
@@ -482,9 +577,10 @@ int tcd_executor_create(uv_loop_t *loop, const char *program, unsigned device, c
     uv_timer_init(loop, &executor->heartbeat);
     uv_timer_init(loop, &executor->patience);
     uv_timer_init(loop, &executor->retry);
+    uv_timer_init(loop, &executor->revival);
     uv_idle_init(loop, &executor->answers);
-    executor->heartbeat.data = executor->patience.data = executor->retry.data = executor->answers.data = executor;
-    executor->handles = 4;
+    executor->heartbeat.data = executor->patience.data = executor->retry.data = executor->revival.data = executor->answers.data = executor;
+    executor->handles = 5;
     *out = executor;
     return 0;
 }
@@ -493,6 +589,14 @@ void tcd_executor_configure(struct tcd_executor *executor, unsigned grace_s, uns
 {
     executor->grace_s = grace_s;
     executor->restart_limit = restart_limit;
+}
+
+void tcd_executor_keep(struct tcd_executor *executor, const char *gpu, char *const *environment)
+{
+    executor->environment = environment;
+    snprintf(executor->gpu, sizeof executor->gpu, "%s", gpu);
+    executor->kept = true;
+    executor_revive(executor);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -517,6 +621,7 @@ static void executor_close_finish(struct tcd_executor *executor)
     uv_close((uv_handle_t *)&executor->heartbeat, on_handle_closed);
     uv_close((uv_handle_t *)&executor->patience, on_handle_closed);
     uv_close((uv_handle_t *)&executor->retry, on_handle_closed);
+    uv_close((uv_handle_t *)&executor->revival, on_handle_closed);
     uv_close((uv_handle_t *)&executor->answers, on_handle_closed);
 }
 
@@ -556,4 +661,15 @@ uint64_t tcd_executor_heartbeat_ns(const struct tcd_executor *executor)
 bool tcd_executor_failed(const struct tcd_executor *executor)
 {
     return executor->deaths > executor->restart_limit && tcw_now_ns() - executor->window_start_ns <= failure_window_ns;
+}
+
+bool tcd_executor_ready(const struct tcd_executor *executor)
+{
+    return executor->ready;
+}
+
+const char *tcd_executor_trouble(const struct tcd_executor *executor, int *code)
+{
+    *code = executor->ready ? 0 : executor->trouble;
+    return *code ? executor->trouble_text : NULL;
 }

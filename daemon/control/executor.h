@@ -3,8 +3,9 @@
  *
  * Lives in the control process (loop thread). Created for every configured device; the process itself is started on first use and, after a
  * death, again on next use (at most `restart_limit` times a minute, then the device is reported failed and requests are refused with
- * EEXECUTOR). One that leaves a heartbeat unanswered for 10 s is killed. A request either gets its callback exactly once (with EEXECUTOR if
- * the process died first, EAGAIN never) or was refused synchronously.
+ * EEXECUTOR). Executors of GPUs are kept: started at once, and again whenever they end; while the GPU cannot be used, with growing pauses,
+ * and requests are refused with what is in the way. One that leaves a heartbeat unanswered for 10 s is killed. A request either gets its
+ * callback exactly once (with EEXECUTOR if the process died first, EAGAIN never) or was refused synchronously.
  */
 #ifndef TCD_CONTROL_EXECUTOR_H
 #define TCD_CONTROL_EXECUTOR_H
@@ -26,6 +27,8 @@ struct tcd_executor_callbacks {
     /* FAULT or VIOLATION. */
     void (*report)(void *arg, struct tcd_executor *executor, const struct tcd_ex_message *message);
     void *arg;
+    /* READY: the facts of the device; or why it cannot be used (code): it is tried again later. May be NULL. */
+    void (*ready)(void *arg, struct tcd_executor *executor, const struct tcd_ex_message *message);
 };
 
 /* `program`: path of trtcolld (started as `trtcolld --executor --device N`, the socketpair as descriptor 3). */
@@ -47,11 +50,19 @@ int tcd_executor_request(struct tcd_executor *executor, const struct tcd_ex_mess
  * and 10.
  */
 void tcd_executor_configure(struct tcd_executor *executor, unsigned grace_s, unsigned restart_limit);
+/*
+ * From now on the process is always there, for the GPU with this uuid or ordinal: `--cuda GPU` is added to its command line. It has two
+ * minutes to be ready. The environment stays the caller's and must outlive the executor.
+ */
+void tcd_executor_keep(struct tcd_executor *executor, const char *gpu, char *const *environment);
 
 unsigned tcd_executor_device(const struct tcd_executor *executor);
 pid_t tcd_executor_pid(const struct tcd_executor *executor); /* 0: not running */
 unsigned tcd_executor_restarts(const struct tcd_executor *executor);
 uint64_t tcd_executor_heartbeat_ns(const struct tcd_executor *executor); /* last answer seen, CLOCK_MONOTONIC; 0 none */
 bool tcd_executor_failed(const struct tcd_executor *executor);
+bool tcd_executor_ready(const struct tcd_executor *executor); /* its process has said so */
+/* Why a kept executor cannot be used at the moment, and the code; NULL: nothing is known against it. */
+const char *tcd_executor_trouble(const struct tcd_executor *executor, int *code);
 
 #endif

@@ -88,7 +88,7 @@ static void on_exit_status(uv_process_t *child, int64_t exit_status, int term_si
     process->events.ended(process->events.arg, (int)(exit_status & 0xff) << 8 | (term_signal & 0x7f));
 }
 
-int tcd_executor_process_start(uv_loop_t *loop, const char *program, unsigned device, const struct tcd_executor_process_events *events,
+int tcd_executor_process_start(uv_loop_t *loop, const struct tcd_executor_launch *launch, const struct tcd_executor_process_events *events,
                                struct tcd_executor_process **out)
 {
     int pair[2];
@@ -110,16 +110,22 @@ int tcd_executor_process_start(uv_loop_t *loop, const char *program, unsigned de
     }
     process->handles = 2;
 
-    char mode[] = "--executor", option[] = "--device", number[16];
-    snprintf(number, sizeof number, "%u", device);
-    char *argv[] = {(char *)(uintptr_t)program, mode, option, number, NULL};
+    char mode[] = "--executor", option[] = "--device", number[16], cuda[] = "--cuda";
+    snprintf(number, sizeof number, "%u", launch->device);
+    char *program = (char *)(uintptr_t)launch->program, *gpu = (char *)(uintptr_t)launch->gpu;
+    char *argv[] = {program, mode, option, number, gpu ? cuda : NULL, gpu, NULL};
     uv_stdio_container_t stdio[4] = {
         {.flags = UV_IGNORE},
         {.flags = UV_INHERIT_FD, .data.fd = STDOUT_FILENO},
         {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
         {.flags = UV_INHERIT_FD, .data.fd = pair[1]},
     };
-    uv_process_options_t options = {.file = program, .args = argv, .exit_cb = on_exit_status, .stdio_count = 4, .stdio = stdio};
+    uv_process_options_t options = {.file = program,
+                                    .args = argv,
+                                    .env = (char **)(uintptr_t)launch->environment,
+                                    .exit_cb = on_exit_status,
+                                    .stdio_count = 4,
+                                    .stdio = stdio};
     int rc = uv_spawn(loop, &process->child, &options);
     close(pair[1]);
     if (rc < 0) {

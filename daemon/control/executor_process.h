@@ -25,9 +25,16 @@ struct tcd_executor_process_events {
     void *arg;
 };
 
-/* Starts `program --executor --device N`, its end of the socketpair as descriptor 3. 0, TCW_ENOMEM or TCW_EEXECUTOR (nothing is called
- * then). */
-int tcd_executor_process_start(uv_loop_t *loop, const char *program, unsigned device, const struct tcd_executor_process_events *events,
+/* What is started: `program --executor --device N [--cuda GPU]`, its end of the socketpair as descriptor 3. */
+struct tcd_executor_launch {
+    const char *program;
+    unsigned device;
+    const char *gpu;          /* uuid or ordinal; NULL: a host device */
+    char *const *environment; /* NULL: the parent's */
+};
+
+/* 0, TCW_ENOMEM or TCW_EEXECUTOR (nothing is called then). */
+int tcd_executor_process_start(uv_loop_t *loop, const struct tcd_executor_launch *launch, const struct tcd_executor_process_events *events,
                                struct tcd_executor_process **process);
 
 /* As tcd_ex_send. */

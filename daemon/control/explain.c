@@ -35,6 +35,8 @@ static void add_steps(cJSON *answer, const struct tcw_decision *decision)
         else
             add_u64(step, "max_bytes", decision->steps[i].max_bytes);
         cJSON_AddStringToObject(step, "strategy", name ? name : "?");
+        if (decision->steps[i].blocks)
+            cJSON_AddNumberToObject(step, "blocks", decision->steps[i].blocks);
         cJSON_AddItemToArray(steps, step);
     }
 }
@@ -102,6 +104,7 @@ int tcd_explain(struct tcd_daemon *daemon, const struct tcw_admin *question, cJS
     if (*question->group)
         cJSON_AddStringToObject(answer, "group", question->group);
     cJSON_AddNumberToObject(answer, "ranks", nranks);
+    cJSON_AddStringToObject(answer, "device_kind", choosing.kind == TCK_DEVICE_CUDA ? "cuda" : "host");
     cJSON_AddStringToObject(answer, "op", tcw_op_name(desc->op));
     if (desc->op == TCW_OP_ALL_REDUCE) {
         add_u64(answer, "tokens", tokens);

@@ -171,9 +171,8 @@ static int check_made(struct tcd_daemon *daemon, const struct tcw_group_join *jo
 
 static int check_size(uint32_t size, const char *name, struct tcw_error *error)
 {
-    if (size > TCK_HOST_MAX_RANKS)
-        return tcd_error_set(error, TCW_ENOTSUP, "group '%s' has %u ranks; groups on host devices have 1 to %d", name, size,
-                             TCK_HOST_MAX_RANKS);
+    if (size > TCK_HOST_MAX_RANKS) /* of groups on cuda devices too */
+        return tcd_error_set(error, TCW_ENOTSUP, "group '%s' has %u ranks; groups have 1 to %d", name, size, TCK_HOST_MAX_RANKS);
     return 0;
 }
 
@@ -269,14 +268,49 @@ static int take_rank(struct tcd_group *group, const struct tcd_client *client, u
     return tcd_error_set(error, TCW_EBUSY, "group '%s' has no free rank", group->name);
 }
 
+/* Devices of one kind, and a GPU only once: the ranks of a group run at the same time and wait for each other. */
+static int check_beside(const struct tcd_group *group, const struct tcd_device *device, struct tcw_error *error)
+{
+    const struct tcd_instance *forming = group->forming;
+    uint32_t i;
+
+    for (i = 0; forming && i < forming->size; i++) {
+        const struct tcd_device *other = forming->members[i].client ? forming->members[i].device : NULL;
+
+        if (other && other->kind != device->kind) {
+            tcd_error_set(error, TCW_EINVAL, "group '%s': device %u is a %s device, rank %u is on %s device %u; a group has one kind",
+                          group->name, device->number, tcd_device_kind_name(device->kind), i, tcd_device_kind_name(other->kind),
+                          other->number);
+            error->rank = i;
+            return error->code;
+        }
+        if (other == device && device->kind == TCF_DEVICE_CUDA) {
+            tcd_error_set(error, TCW_EINVAL, "group '%s': device %u is taken by rank %u; a group has a cuda device only once", group->name,
+                          device->number, i);
+            error->rank = i;
+            return error->code;
+        }
+    }
+    return 0;
+}
+
+static bool fits_beside(const void *arg, const struct tcd_device *device)
+{
+    struct tcw_error error;
+
+    return !check_beside(arg, device, &error);
+}
+
 static int find_device(struct tcd_group *group, struct tcd_client *client, uint32_t rank, struct tcd_device **device,
                        struct tcw_error *error)
 {
     struct tcd_device *fixed = group->configured ? rank_device(group, rank) : NULL;
 
-    *device = fixed ? fixed : client->device ? client->device : tcd_device_least(client->daemon);
+    *device = fixed ? fixed : client->device ? client->device : tcd_device_least(client->daemon, fits_beside, group);
     if (!*device)
-        return tcd_error_set(error, TCW_ENOTSUP, "this node has no device that operations can run on");
+        return tcd_error_set(error, TCW_ENOTSUP, "group '%s': this node has no device left that operations can run on", group->name);
+    if (check_beside(group, *device, error))
+        return error->code;
     return tcd_device_check(*device, error);
 }
 

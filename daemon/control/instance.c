@@ -1,6 +1,7 @@
 #include "instance.h"
 
 #include "attachment.h"
+#include "communicator.h"
 #include "daemon.h"
 #include "group.h"
 #include "plan.h"
@@ -32,6 +33,7 @@ struct tcd_instance *tcd_instance_create(struct tcd_group *group, uint32_t size)
     instance->epoch = group->epoch + 1;
     instance->deadline_ns = tcd_group_deadline_ns(group);
     instance->row = TCD_NO_ROW;
+    instance->gate = -1;
     tcd_list_init(&instance->plans);
     tcd_list_init(&instance->workspaces);
     for (i = 0; i < size; i++) {
@@ -60,6 +62,10 @@ static void instance_free(struct tcd_instance *instance)
     tcd_alarm_stop(&instance->gentle);
     tcd_plans_free(instance);
     tcd_workspaces_free(instance);
+    if (instance->communicator)
+        tcd_communicator_put(instance->communicator);
+    if (instance->gate >= 0)
+        close(instance->gate);
     for (i = 0; i < instance->size; i++)
         tcd_publish_member_ended(&instance->members[i]);
     tcd_publish_instance_ended(instance);
@@ -134,9 +140,13 @@ static void on_join_timeout(void *arg)
     struct tcw_error error;
     char ranks[TCW_TEXT_BYTES / 2];
 
-    tcd_error_set(&error, TCW_ETIMEOUT, "group '%s': %s of %u did not join within %llu ms", instance->group->name,
-                  tcd_ranks_text(absent, ranks, sizeof(ranks)), instance->size,
-                  (unsigned long long)((tcw_now_ns() - member->waits_since_ns) / 1000000));
+    if (!absent)
+        tcd_error_set(&error, TCW_ETIMEOUT, "group '%s': the executors of its devices were not ready within %llu ms", instance->group->name,
+                      (unsigned long long)((tcw_now_ns() - member->waits_since_ns) / 1000000));
+    else
+        tcd_error_set(&error, TCW_ETIMEOUT, "group '%s': %s of %u did not join within %llu ms", instance->group->name,
+                      tcd_ranks_text(absent, ranks, sizeof(ranks)), instance->size,
+                      (unsigned long long)((tcw_now_ns() - member->waits_since_ns) / 1000000));
     if (absent)
         error.rank = (uint32_t)__builtin_ctzll(absent);
     member->waiting = false;
@@ -179,6 +189,11 @@ static int make_pages(struct tcd_instance *instance, int *fds)
     return 0;
 }
 
+tck_device_kind tcd_instance_kind(const struct tcd_instance *instance)
+{
+    return tcd_device_kind_of(instance->members[0].device);
+}
+
 static void fill_ready(const struct tcd_instance *instance, struct tcw_group_ready *ready)
 {
     uint32_t i;
@@ -188,7 +203,8 @@ static void fill_ready(const struct tcd_instance *instance, struct tcw_group_rea
                                       .size = instance->size,
                                       .spin_us = (uint32_t)instance->daemon->config->options.spin_us,
                                       .deadline_ns = instance->deadline_ns,
-                                      .page_bytes = tcw_member_page_bytes()};
+                                      .page_bytes = tcw_member_page_bytes(),
+                                      .device_kind = tcd_instance_kind(instance)};
     for (i = 0; i < instance->size; i++) {
         ready->peers[i].pid = (int32_t)instance->members[i].client->process.pid;
         ready->peers[i].uid = instance->members[i].client->uid;
@@ -212,17 +228,40 @@ static void leave_older(struct tcd_member *member)
     }
 }
 
+/* 1: all devices are known; 0: an executor is still starting; negative: something is wrong with one. */
+static int check_devices(const struct tcd_instance *instance, struct tcw_error *error)
+{
+    struct tcw_error why;
+    bool known = true;
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++) {
+        const struct tcd_device *device = instance->members[i].device;
+
+        if (tcd_device_check(device, &why)) {
+            tcd_error_set(error, why.code, "group '%s': rank %u: %.180s", instance->group->name, i, why.text);
+            error->rank = i;
+            return error->code;
+        }
+        known &= tcd_device_known(device);
+    }
+    return known;
+}
+
 void tcd_instance_complete(struct tcd_instance *instance)
 {
     struct tcd_group *group = instance->group;
     struct tcw_group_ready ready;
+    struct tcw_error error;
     int fds[TCW_MAX_RANKS];
     uint32_t i;
-    int code = make_pages(instance, fds);
+    int code = check_devices(instance, &error);
 
-    if (code) {
-        struct tcw_error error;
+    if (!code)
+        return;
+    if (code > 0 && (code = make_pages(instance, fds)))
         tcd_error_set(&error, code, "group '%s': no memory for the member pages", group->name);
+    if (code) {
         tcd_instance_dissolve(instance, &error);
         return;
     }
@@ -238,6 +277,7 @@ void tcd_instance_complete(struct tcd_instance *instance)
         member->waiting = false;
         ready.rank = i;
         ready.device = (int32_t)member->device->number;
+        memcpy(ready.device_uuid, member->device->facts.device.uuid, sizeof(ready.device_uuid));
         tcd_client_send(member->client, TCW_MSG_GROUP_READY, member->sequence, &ready, &fds[i], 1);
         close(fds[i]);
         leave_older(member);
@@ -245,6 +285,39 @@ void tcd_instance_complete(struct tcd_instance *instance)
     if (allows_line(instance, 0, TCD_INFO))
         tcd_log(TCD_INFO, "group '%s' epoch %llu: ready, %u ranks", group->name, (unsigned long long)instance->epoch, instance->size);
     tcd_watch_wake(&instance->daemon->watch);
+}
+
+static bool has_device(const struct tcd_instance *instance, const struct tcd_device *device)
+{
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++)
+        if (instance->members[i].client && instance->members[i].device == device)
+            return true;
+    return false;
+}
+
+void tcd_instances_device_settled(struct tcd_device *device)
+{
+    struct tcd_handles *instances = &device->daemon->instances;
+    uint32_t i;
+
+    for (i = 0; i < instances->capacity; i++) {
+        struct tcd_instance *instance = tcd_handle_at(instances, i);
+        if (instance && instance->state == TCD_FORMING && instance->present == instance->size && has_device(instance, device))
+            tcd_instance_complete(instance);
+    }
+}
+
+void tcd_instances_communicator_lost(struct tcd_daemon *daemon, const struct tcd_communicator *communicator, const struct tcw_error *cause)
+{
+    uint32_t i;
+
+    for (i = 0; i < daemon->instances.capacity; i++) {
+        struct tcd_instance *instance = tcd_handle_at(&daemon->instances, i);
+        if (instance && instance->communicator == communicator)
+            tcd_instance_break(instance, cause);
+    }
 }
 
 void tcd_instance_dissolve(struct tcd_instance *instance, const struct tcw_error *error)

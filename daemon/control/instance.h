@@ -12,9 +12,11 @@
 #include "rows.h"
 
 #include <tcf/config.h>
+#include <tck/device.h>
 
 struct tcd_group;
 struct tcd_attachment;
+struct tcd_communicator;
 struct tcd_plan;
 struct tcd_workspace;
 
@@ -67,6 +69,10 @@ struct tcd_instance {
     uint64_t generations; /* of workspaces, both lanes */
     uint32_t ready_plans;
 
+    /* CUDA devices, served lane; once a plan has needed them. */
+    struct tcd_communicator *communicator; /* NULL: none yet */
+    int gate;                              /* memfd of struct tcd_gate; -1 */
+
     struct tcd_member members[];
 };
 
@@ -86,8 +92,16 @@ uint64_t tcd_instance_present_ranks(const struct tcd_instance *instance);
 /* FORMING: the client takes the rank and waits for its answer. The last one makes the instance READY. */
 void tcd_instance_enter(struct tcd_instance *instance, uint32_t rank, struct tcd_client *client, struct tcd_device *device,
                         uint32_t sequence, uint32_t timeout_ms);
-/* All ranks are taken: makes the member pages and answers everybody. May free the instance. */
+/*
+ * All ranks are taken: makes the member pages and answers everybody, as soon as all devices are known. May free the instance.
+ */
 void tcd_instance_complete(struct tcd_instance *instance);
+/* FORMING instances that waited for this device to become known are completed, or dissolved. */
+void tcd_instances_device_settled(struct tcd_device *device);
+/* What uses this communicator is over. */
+void tcd_instances_communicator_lost(struct tcd_daemon *daemon, const struct tcd_communicator *communicator, const struct tcw_error *cause);
+/* Of all members; they are of one kind. */
+tck_device_kind tcd_instance_kind(const struct tcd_instance *instance);
 /* FORMING: refuses everybody who waits, and frees the instance. */
 void tcd_instance_dissolve(struct tcd_instance *instance, const struct tcw_error *error);
 

@@ -78,9 +78,51 @@ static int judge_waiting(const struct tcd_evidence *evidence, struct tcw_error *
     return 0;
 }
 
+/* What a kernel says about itself comes from a client: it must at least make sense. */
+static bool has_fault(const struct tcd_evidence *evidence, uint32_t rank)
+{
+    const struct tcd_observed *now = rank < evidence->nranks ? evidence->ranks[rank] : NULL;
+
+    return now && now->device_fault && tcw_error_name(tcw_abort_code(now->device_fault));
+}
+
+/* Kernels that gave up. Of several, one that blames a rank that has not given up itself: the others have waited for those who wait. */
+static int judge_kernels(const struct tcd_evidence *evidence, struct tcw_error *cause)
+{
+    uint32_t found = TCW_NOBODY, culprit, i;
+    const struct tcd_observed *now;
+
+    for (i = 0; i < evidence->nranks; i++) {
+        if (!has_fault(evidence, i))
+            continue;
+        found = found == TCW_NOBODY ? i : found;
+        if (has_fault(evidence, tcw_abort_culprit(evidence->ranks[i]->device_fault)))
+            continue;
+        found = i;
+        break;
+    }
+    if (found == TCW_NOBODY)
+        return 0;
+    now = evidence->ranks[found];
+    culprit = tcw_abort_culprit(now->device_fault);
+    if (culprit < evidence->nranks)
+        tcd_error_set(cause, tcw_abort_code(now->device_fault),
+                      "the kernel of run %llu on rank %u ended with %s because of rank %u, last seen in run %llu",
+                      (unsigned long long)now->device_fault_step, found, tcw_error_name(tcw_abort_code(now->device_fault)), culprit,
+                      (unsigned long long)now->device_their_step);
+    else
+        tcd_error_set(cause, tcw_abort_code(now->device_fault), "the kernel of run %llu on rank %u ended with %s",
+                      (unsigned long long)now->device_fault_step, found, tcw_error_name(tcw_abort_code(now->device_fault)));
+    cause->rank = culprit < evidence->nranks ? culprit : TCW_NOBODY;
+    cause->step = culprit < evidence->nranks ? now->device_their_step : now->device_fault_step;
+    return cause->code;
+}
+
 int tcd_judge(const struct tcd_evidence *evidence, struct tcw_error *cause)
 {
-    int code = judge_history(evidence, cause);
+    int code = judge_kernels(evidence, cause);
 
+    if (!code)
+        code = judge_history(evidence, cause);
     return code || !evidence->deadline_ns ? code : judge_waiting(evidence, cause);
 }

@@ -1,6 +1,6 @@
 /*
- * Judging the ranks of a group by what their pages said at the last looks: have they run the same, does one wait in vain? Pure; control
- * process.
+ * Judging the ranks of a group by what their pages said at the last looks: have they run the same, does one wait in vain, has a
+ * kernel given up? Pure; control process.
  */
 #ifndef TCD_CONTROL_JUDGE_H
 #define TCD_CONTROL_JUDGE_H
@@ -18,7 +18,7 @@ struct tcd_evidence {
     uint64_t now_ns;
 };
 
-/* 0: nothing to complain about. TCW_EMISMATCH or TCW_ETIMEOUT with *cause: who, what, his last step. */
+/* 0: nothing to complain about. TCW_EMISMATCH, TCW_ETIMEOUT, or what kernels ended with, and *cause: who, what, his last step. */
 int tcd_judge(const struct tcd_evidence *evidence, struct tcw_error *cause);
 
 #endif

@@ -38,6 +38,15 @@ static void add_latency(const struct tcw_member_page *map, struct tcd_page_seen 
     }
 }
 
+static void look_at_kernels(const struct tcw_device_progress *device, const struct tcd_observed *before, struct tcd_observed *now)
+{
+    now->device_fault = atomic_load_explicit(&device->fault, memory_order_acquire);
+    now->device_fault_step = load64(&device->fault_step);
+    now->device_their_step = load64(&device->their_step);
+    now->device_steps = load64(&device->steps);
+    now->device_since_ns = now->device_steps == before->device_steps && before->device_since_ns ? before->device_since_ns : tcw_now_ns();
+}
+
 bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *totals, bool *moved)
 {
     const struct tcw_member_page *map = page->map;
@@ -60,9 +69,12 @@ bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *t
     now.since_ns = atomic_load_explicit(&map->state_since_ns, memory_order_acquire);
     now.missing = load64(&map->missing_ranks);
     now.records = load64(&map->record_head);
+    look_at_kernels(&map->device, &seen->now, &now);
     if (now.started == seen->now.started && now.finished == seen->now.finished && now.hash == seen->now.hash)
         now.still = seen->now.still + 1;
     else
+        *moved = true;
+    if (now.device_steps != seen->now.device_steps || now.device_fault != seen->now.device_fault)
         *moved = true;
     /* A run that fails moves nothing but the state. */
     if (now.state != seen->now.state || now.since_ns != seen->now.since_ns || now.state == TCW_MEMBER_RUNNING ||

@@ -21,6 +21,10 @@ struct tcd_observed {
     uint64_t bytes, errors, busy_ns; /* over all operations */
     uint64_t records;                /* ever begun */
     unsigned still;                  /* looks in a row without any change of started, finished and hash */
+    /* Of kernels on CUDA devices. */
+    uint64_t device_steps, device_since_ns; /* their count, and since when it has not changed */
+    uint64_t device_fault;                  /* 0, or tcw_abort_pack */
+    uint64_t device_fault_step, device_their_step;
 };
 
 /* Looks. False if the page is not there or memory is short; *moved: something has changed or a run is under way. */

@@ -40,5 +40,11 @@ uint64_t tcd_page_started(const struct tcd_page *page)
 
 uint64_t tcd_page_finished(const struct tcd_page *page)
 {
-    return page->map ? atomic_load_explicit(&page->map->runs_finished, memory_order_acquire) : 0;
+    uint64_t steps;
+
+    if (!page->map)
+        return 0;
+    /* Kernels finish later than the calls that launch them return. */
+    steps = atomic_load_explicit(&page->map->device.steps, memory_order_acquire);
+    return steps ? steps : atomic_load_explicit(&page->map->runs_finished, memory_order_acquire);
 }

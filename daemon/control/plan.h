@@ -7,6 +7,7 @@
 #define TCD_CONTROL_PLAN_H
 
 #include "chooser.h"
+#include "communicator.h"
 #include "instance.h"
 
 typedef enum tcd_plan_state { TCD_PLAN_COLLECTING = 1, TCD_PLAN_QUEUED, TCD_PLAN_BUILDING, TCD_PLAN_READY, TCD_PLAN_FAILED } tcd_plan_state;
@@ -27,7 +28,8 @@ struct tcd_plan {
     struct tcd_alarm patience;
     struct tcw_error error; /* FAILED */
     struct tcd_choice choice;
-    struct tcd_workspace *workspace;
+    struct tcd_workspace *workspace; /* NULL: not yet, or it needs none */
+    struct tcd_communicator_wait communicator;
     uint32_t outstanding; /* answers of executors */
 };
 

@@ -1,10 +1,13 @@
 #include "plan_build.h"
 
+#include "../shared/gate.h"
 #include "attachment.h"
 #include "daemon.h"
 #include "group.h"
 #include "text.h"
 #include "workspace.h"
+
+#include <tcw/channel.h>
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -57,23 +60,28 @@ static void fail_rank(struct tcd_plan *plan, uint32_t rank, int code, const char
 
 /* ---- the answer ---- */
 
+static bool is_served(const struct tcd_plan *plan)
+{
+    return plan->choice.decision.lane == TCW_LANE_SERVED;
+}
+
 static void answer(struct tcd_plan *plan, struct tcd_member *member)
 {
     const struct tcd_workspace *workspace = plan->workspace;
     struct tcw_plan_ready ready = {.plan = plan->handle,
                                    .plan_id = (uint32_t)plan->number,
-                                   .workspace_generation = workspace->generation,
-                                   .workspace_bytes = workspace->bytes,
+                                   .workspace_generation = workspace ? workspace->generation : 0,
+                                   .workspace_bytes = workspace ? workspace->bytes : 0,
                                    .decision = plan->choice.decision};
     int fds[TCW_MAX_FDS];
     unsigned count = 0;
 
-    if (workspace->lane == TCW_LANE_DIRECT && tcd_workspace_has_fds(workspace)) {
+    if (workspace && !is_served(plan) && tcd_workspace_has_fds(workspace)) {
         for (; count < plan->instance->size; count++)
             fds[count] = workspace->fds[count];
         ready.workspace_fds = count;
     }
-    if (workspace->lane == TCW_LANE_SERVED && !member->attachment->given) {
+    if (is_served(plan) && !member->attachment->given) {
         tcd_attachment_fds(member->attachment, fds + count);
         count += 3;
         ready.ring_bytes = member->attachment->ring_bytes;
@@ -96,7 +104,8 @@ static void finish(struct tcd_plan *plan)
     plan->waiting = 0;
     for (i = 0; i < instance->size; i++)
         answer(plan, &instance->members[i]);
-    tcd_workspace_given(plan->workspace);
+    if (plan->workspace)
+        tcd_workspace_given(plan->workspace);
     tcd_log(TCD_DEBUG, "group '%s' epoch %llu: plan %llu (%s), %s", instance->group->name, (unsigned long long)instance->epoch,
             (unsigned long long)plan->number, tcw_op_name(plan->desc.op), plan->choice.reason);
     instance->building = NULL;
@@ -152,8 +161,8 @@ static int send_plan(struct tcd_plan *plan, struct tcd_member *member, struct tc
                                      .rank = member->rank,
                                      .nranks = plan->instance->size,
                                      .plan_id = (uint32_t)plan->number,
-                                     .workspace_generation = plan->workspace->generation,
-                                     .workspace_bytes = plan->workspace->bytes,
+                                     .workspace_generation = plan->workspace ? plan->workspace->generation : 0,
+                                     .workspace_bytes = plan->workspace ? plan->workspace->bytes : 0,
                                      .decision = plan->choice.decision,
                                      .desc = plan->desc};
     struct call *call = call_new(plan, member->rank);
@@ -185,6 +194,11 @@ static int attach(struct tcd_plan *plan, struct tcd_member *member, struct tcw_e
     return 0;
 }
 
+static bool needs_workspace(const struct tcd_plan *plan, const struct tcd_attachment *attachment)
+{
+    return plan->workspace && attachment->workspace_generation != plan->workspace->generation;
+}
+
 static void serve(struct tcd_plan *plan)
 {
     struct tcd_instance *instance = plan->instance;
@@ -194,8 +208,7 @@ static void serve(struct tcd_plan *plan)
     for (i = 0; i < instance->size; i++) {
         struct tcd_member *member = &instance->members[i];
 
-        if (attach(plan, member, &error) ||
-            (member->attachment->workspace_generation != plan->workspace->generation && send_workspace(plan, member, &error)) ||
+        if (attach(plan, member, &error) || (needs_workspace(plan, member->attachment) && send_workspace(plan, member, &error)) ||
             send_plan(plan, member, &error)) {
             struct tcw_error why = error;
             fail_rank(plan, i, why.code, why.text);
@@ -208,7 +221,7 @@ static void serve(struct tcd_plan *plan)
 
 static void go_on(struct tcd_plan *plan)
 {
-    if (plan->workspace->lane == TCW_LANE_SERVED)
+    if (is_served(plan))
         serve(plan);
     else
         finish(plan);
@@ -230,35 +243,106 @@ static void on_allocated(void *arg, const struct tcd_ex_message *reply, int fd)
         fail_rank(plan, rank, reply->code ? reply->code : TCW_EINTERNAL, reply->text);
 }
 
+static void use_workspace(struct tcd_plan *plan, struct tcd_workspace *workspace)
+{
+    plan->workspace = workspace;
+    tcd_workspace_use(workspace);
+    workspace->captured |= (plan->desc.flags & TCW_PLAN_GRAPH) != 0;
+}
+
+/* The newest workspace of the lane, a larger one, or none if the plan needs none. */
+static void find_workspace(struct tcd_plan *plan)
+{
+    struct tcd_instance *instance = plan->instance;
+    tcw_lane lane = plan->choice.decision.lane;
+    struct tcd_workspace *workspace = instance->newest[lane];
+    uint64_t bytes = plan->choice.workspace_bytes;
+    struct tcw_error error;
+
+    if (!bytes) {
+        go_on(plan);
+    } else if (workspace && workspace->bytes >= bytes) {
+        use_workspace(plan, workspace);
+        go_on(plan);
+    } else if ((workspace = tcd_workspace_create(instance, lane, bytes, on_allocated, call_new, plan, &error))) {
+        use_workspace(plan, workspace);
+    } else {
+        fail(plan, &error);
+    }
+}
+
+/* ---- the communicator ---- */
+
+static void on_communicator(void *arg, const struct tcw_error *error)
+{
+    struct tcd_plan *plan = arg;
+    struct tcw_error why;
+
+    if (!error) {
+        find_workspace(plan);
+        return;
+    }
+    why = *error;
+    fail(plan, &why);
+}
+
+/* Where the executors agree before they launch; only they map it. */
+static int make_gate(struct tcd_instance *instance, struct tcw_error *error)
+{
+    if (instance->gate >= 0)
+        return 0;
+    instance->gate = tcw_memfd_create("trtcoll-gate", sizeof(struct tcd_gate), 1);
+    return instance->gate < 0 ? tcd_error_set(error, instance->gate, "no memory or descriptors for a gate") : 0;
+}
+
+/* An attachment is bound to its communicator. One that has ended takes attachments along, unless there were none yet. */
+static struct tcd_communicator *take_communicator(struct tcd_instance *instance, struct tcw_error *error)
+{
+    struct tcd_device *devices[TCW_MAX_RANKS];
+    uint32_t i;
+
+    if (instance->communicator && instance->communicator->state == TCD_COMM_ENDED) {
+        tcd_communicator_put(instance->communicator);
+        instance->communicator = NULL;
+    }
+    for (i = 0; i < instance->size; i++)
+        devices[i] = instance->members[i].device;
+    if (!instance->communicator)
+        instance->communicator = tcd_communicator_get(instance->daemon, devices, instance->size, error);
+    return instance->communicator;
+}
+
+static void find_communicator(struct tcd_plan *plan)
+{
+    struct tcd_instance *instance = plan->instance;
+    struct tcd_communicator *communicator;
+    struct tcw_error error;
+
+    if (make_gate(instance, &error) || !(communicator = take_communicator(instance, &error)))
+        fail(plan, &error);
+    else if (communicator->state == TCD_COMM_READY)
+        find_workspace(plan);
+    else
+        tcd_communicator_await(communicator, &plan->communicator, on_communicator, plan);
+}
+
+/* ---- beginning ---- */
+
 static void start(struct tcd_plan *plan)
 {
     struct tcd_instance *instance = plan->instance;
     struct tcd_choosing choosing;
-    struct tcd_workspace *newest;
     struct tcw_error error;
-    tcw_lane lane;
 
     tcd_choosing_set(&choosing, instance->daemon, instance,
                      instance->group->configured ? tcf_config_group(instance->daemon->config, instance->group->name) : NULL,
                      instance->size);
-    if (tcd_choose(&plan->desc, &choosing, &plan->choice, &error)) {
+    if (tcd_choose(&plan->desc, &choosing, &plan->choice, &error))
         tcd_plan_fail(plan, &error);
-        return;
-    }
-    lane = plan->choice.decision.lane;
-    newest = instance->newest[lane];
-    if (newest && newest->bytes >= plan->choice.workspace_bytes) {
-        plan->workspace = newest;
-        tcd_workspace_use(newest);
-        go_on(plan);
-        return;
-    }
-    plan->workspace = tcd_workspace_create(instance, lane, plan->choice.workspace_bytes, on_allocated, call_new, plan, &error);
-    if (!plan->workspace) {
-        tcd_plan_fail(plan, &error);
-        return;
-    }
-    tcd_workspace_use(plan->workspace);
+    else if (choosing.kind == TCK_DEVICE_CUDA && is_served(plan))
+        find_communicator(plan);
+    else
+        find_workspace(plan);
 }
 
 void tcd_plan_build_next(struct tcd_instance *instance)
@@ -295,7 +379,8 @@ void tcd_plan_build_undo(struct tcd_plan *plan)
 {
     uint32_t i;
 
-    if (!plan->workspace)
+    tcd_communicator_wait_end(&plan->communicator);
+    if (!plan->workspace && !plan->outstanding)
         return;
     for (i = 0; i < plan->instance->size; i++) {
         struct tcd_member *member = &plan->instance->members[i];
@@ -308,11 +393,37 @@ void tcd_plan_build_undo(struct tcd_plan *plan)
         else if (plan->outstanding)
             tcd_plan_build_drop(plan, member);
     }
+    if (!plan->workspace)
+        return;
     /* Some may have got this workspace and some not: the next plan makes its own. */
     if (tcd_workspace_has_fds(plan->workspace))
         tcd_workspace_retire(plan->workspace);
     tcd_workspace_drop(plan->workspace);
     plan->workspace = NULL;
+}
+
+/* Why the devices have no collective library; NULL: all have one, or there is nothing to say about devices yet. */
+static const char *library_obstacle(const struct tcd_device *device)
+{
+    if (!device->known || device->facts.library)
+        return NULL;
+    return *device->facts.library_why ? device->facts.library_why : "NCCL cannot be loaded";
+}
+
+/* Of a group of the configuration, or of all devices: where nobody has joined yet. */
+static void choose_for_nobody(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcf_group *wanted)
+{
+    uint32_t i;
+
+    for (i = 0; i < daemon->device_count; i++) {
+        const struct tcd_device *device = &daemon->devices[i];
+
+        if (wanted && device->number != wanted->ranks[0].device)
+            continue;
+        choosing->kind = tcd_device_kind_of(device);
+        choosing->no_library = choosing->kind == TCK_DEVICE_CUDA ? library_obstacle(device) : NULL;
+        return;
+    }
 }
 
 void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcd_instance *instance,
@@ -326,10 +437,17 @@ void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *da
                                       .lane = wanted ? (uint32_t)wanted->lane : TCW_LANE_AUTO,
                                       .strategy = wanted ? (uint32_t)wanted->strategy : TCW_STRATEGY_AUTO,
                                       .oneshot_bytes = daemon->config->options.served_oneshot_bytes,
+                                      .tuning = daemon->config->tuning,
                                       .max_workspace_bytes = daemon->config->options.max_workspace_bytes};
+    if (!instance)
+        choose_for_nobody(choosing, daemon, wanted);
     for (i = 0; instance && i < instance->size; i++) {
         const struct tcd_client *client = instance->members[i].client;
+        const struct tcd_device *device = instance->members[i].device;
 
+        choosing->kind = tcd_device_kind_of(device);
+        if (choosing->kind == TCK_DEVICE_CUDA && !choosing->no_library)
+            choosing->no_library = library_obstacle(device);
         if (client && (client->features & TCW_FEATURE_DIRECT))
             choosing->direct_ranks |= 1ull << i;
         if (client && (client->features & TCW_FEATURE_SERVED))

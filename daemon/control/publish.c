@@ -1,12 +1,14 @@
 #include "publish.h"
 
 #include "attachment.h"
+#include "communicator.h"
 #include "daemon.h"
 #include "observe.h"
 #include "workspace.h"
 
 #include <tcw/stats_layout.h>
 
+#include <stdio.h>
 #include <string.h>
 
 /* ---- the node ---- */
@@ -31,12 +33,48 @@ void tcd_publish_daemon(struct tcd_daemon *daemon)
     tcd_stats_put(daemon->stats, TCW_STATS_TABLE_DAEMON, 0, row);
 }
 
+static void uuid_text(const unsigned char *uuid, char *text, size_t bytes)
+{
+    size_t used = (size_t)snprintf(text, bytes, "GPU-");
+    unsigned i;
+
+    for (i = 0; i < TCK_UUID_BYTES && used < bytes; i++)
+        used += (size_t)snprintf(text + used, bytes - used, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+}
+
+static void add_facts(struct tcw_stats_device *row, const struct tcd_ex_facts *facts)
+{
+    row->known = 1;
+    row->compute = facts->device.compute;
+    row->multiprocessors = facts->device.multiprocessors;
+    row->gpu_memory_bytes = facts->device.memory_bytes;
+    row->driver = facts->device.driver;
+    row->library = facts->library;
+    row->mps = facts->device.mps;
+    row->fabric = facts->device.fabric;
+    row->fd_export = facts->device.fd_export;
+    row->stream_words = facts->device.stream_words;
+    tcw_text_set(row->gpu, sizeof(row->gpu), facts->device.name);
+    uuid_text(facts->device.uuid, row->uuid, sizeof(row->uuid));
+    tcw_text_set(row->pci, sizeof(row->pci), facts->device.pci);
+    tcw_text_set(row->fabric_why, sizeof(row->fabric_why), facts->device.fabric_why);
+    tcw_text_set(row->library_why, sizeof(row->library_why), facts->library_why);
+}
+
 static void publish_device(const struct tcd_device *device, uint32_t index)
 {
+    struct tcw_error obstacle;
     struct tcw_stats_device row = {
         .device = device->number, .kind = device->kind, .attachments = device->attachments, .memory_bytes = device->memory_bytes};
 
     memcpy(row.note, device->note, sizeof(row.note));
+    if (device->known)
+        add_facts(&row, &device->facts);
+    if (tcd_device_check(device, &obstacle)) {
+        tcw_text_set(row.problem, sizeof(row.problem), obstacle.text);
+        if (!*row.note)
+            tcw_text_set(row.note, sizeof(row.note), "cannot be used, see its problem");
+    }
     if (device->executor) {
         row.pid = (uint64_t)tcd_executor_pid(device->executor);
         row.restarts = tcd_executor_restarts(device->executor);
@@ -46,6 +84,25 @@ static void publish_device(const struct tcd_device *device, uint32_t index)
             tcw_text_set(row.note, sizeof(row.note), "its executor dies too often; requests are refused for a while");
     }
     tcd_stats_put(device->daemon->stats, TCW_STATS_TABLE_DEVICE, index, &row);
+}
+
+/* ---- communicators ---- */
+
+static void publish_communicator(const struct tcd_communicator *communicator)
+{
+    struct tcw_stats_communicator row = {.communicator = communicator->id,
+                                         .size = communicator->size,
+                                         .state = communicator->state,
+                                         .users = communicator->users,
+                                         .configured = communicator->configured,
+                                         .since_ns = communicator->began_ns,
+                                         .took_ns = communicator->took_ns};
+
+    if (communicator->row == TCD_NO_ROW)
+        return;
+    tcd_communicator_text(communicator, row.devices, sizeof(row.devices));
+    tcw_text_set(row.problem, sizeof(row.problem), communicator->error.text);
+    tcd_stats_put(communicator->daemon->stats, TCW_STATS_TABLE_COMMUNICATOR, communicator->row, &row);
 }
 
 /* ---- clients ---- */
@@ -191,7 +248,13 @@ static void put_member(const struct tcd_member *member, uint64_t client)
                                     .served_missing = served->missing,
                                     .bytes = direct->bytes + served->bytes,
                                     .errors = direct->errors + served->errors,
-                                    .busy_ns = direct->busy_ns + served->busy_ns};
+                                    .busy_ns = direct->busy_ns + served->busy_ns,
+                                    .device_steps = direct->device_steps,
+                                    .device_since_ns = direct->device_steps ? direct->device_since_ns : 0,
+                                    .device_fault = (uint32_t)direct->device_fault,
+                                    .device_culprit = direct->device_fault ? tcw_abort_culprit(direct->device_fault) : TCW_NOBODY,
+                                    .device_fault_step = direct->device_fault_step,
+                                    .device_their_step = direct->device_their_step};
     tcd_stats_put(member->instance->daemon->stats, TCW_STATS_TABLE_MEMBER, member->row, &row);
 }
 
@@ -281,6 +344,8 @@ void tcd_publish_all(struct tcd_daemon *daemon)
 
     for (i = 0; i < daemon->device_count; i++)
         publish_device(&daemon->devices[i], i);
+    TCD_EACH (at, &daemon->communicators)
+        publish_communicator(TCD_ENTRY(at, struct tcd_communicator, link));
     for (i = 0; i < daemon->clients.capacity; i++) {
         const struct tcd_client *client = tcd_handle_at(&daemon->clients, i);
         if (client && client->greeted && !client->tool)

@@ -39,9 +39,16 @@ void tcd_reclaim(struct tcd_device *device, struct tcd_account *account, int fd,
 {
     const struct reclaim order = {device, account, bytes, done, arg};
     struct tcd_ex_message message = {.opcode = TCD_EX_RECLAIM, .value = bytes, .deadline_ns = delay_ms * 1000000ull};
-    struct reclaim *reclaim = malloc(sizeof(*reclaim));
+    struct reclaim *reclaim;
     struct tcw_error error;
 
+    if (device->kind == TCF_DEVICE_CUDA) {
+        /* Pages of a GPU cannot be taken from under a mapping: they go when the last one goes. */
+        finish(&order);
+        close(fd);
+        return;
+    }
+    reclaim = malloc(sizeof(*reclaim));
     if (reclaim)
         *reclaim = order;
     if (!reclaim || tcd_device_request(device, &message, &fd, 1, on_reclaimed, reclaim, &error)) {

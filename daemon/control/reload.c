@@ -1,6 +1,7 @@
 #include "reload.h"
 
 #include "attachment.h"
+#include "communicator.h"
 #include "daemon.h"
 #include "group.h"
 #include "notify.h"
@@ -147,6 +148,7 @@ static void apply(struct tcd_daemon *daemon, struct tcf_config *next)
         tcd_daemon_problem(daemon, "reload: no memory for all groups of the configuration");
     set_deadlines(daemon);
     tcd_devices_configure(daemon);
+    tcd_communicators_prepare(daemon);
     tcf_config_free(before);
 }
 

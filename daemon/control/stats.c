@@ -51,6 +51,8 @@ static uint32_t table_rows(tcw_stats_table table, const struct tcd_stats_capacit
         return TCW_STATS_LATENCY_ROWS;
     case TCW_STATS_TABLE_RECORD:
         return capacity->members * 2 * TCW_STATS_RECORDS_PER_MEMBER;
+    case TCW_STATS_TABLE_COMMUNICATOR:
+        return capacity->communicators;
     }
     return 0;
 }

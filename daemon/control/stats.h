@@ -10,7 +10,7 @@
 struct tcd_stats;
 
 struct tcd_stats_capacity {
-    uint32_t devices, clients, groups, members;
+    uint32_t devices, clients, groups, members, communicators;
 };
 
 /* Creates `<runtime_dir>/stats` (mode 0644 masked by umask) beside its final name, formats it, renames it into place. 0 or a negative

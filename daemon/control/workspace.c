@@ -201,7 +201,7 @@ bool tcd_workspace_arrived(struct tcd_workspace *workspace, uint32_t rank, int f
         return false;
     older = instance->newest[workspace->lane];
     instance->newest[workspace->lane] = workspace;
-    if (older && !older->plans)
+    if (older && !older->plans && !older->captured)
         workspace_free(older);
     return true;
 }
@@ -213,7 +213,7 @@ void tcd_workspace_use(struct tcd_workspace *workspace)
 
 void tcd_workspace_drop(struct tcd_workspace *workspace)
 {
-    if (--workspace->plans || workspace->instance->newest[workspace->lane] == workspace)
+    if (--workspace->plans || workspace->captured || workspace->instance->newest[workspace->lane] == workspace)
         return;
     workspace_free(workspace);
 }

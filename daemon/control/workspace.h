@@ -16,6 +16,7 @@ struct tcd_workspace {
     uint64_t generation;
     uint64_t bytes; /* of each rank */
     uint32_t plans; /* that use it */
+    bool captured;  /* CUDA graphs of its users may use it, whatever plans they still hold: it stays as long as the instance */
     uint32_t outstanding;
     uint64_t charged; /* ranks whose clients pay */
     uint64_t kept;    /* ranks whose clients are gone, and whose accounts pay */

@@ -26,6 +26,9 @@ static const struct tcw_stats_field_entry latency_fields[] = {TCW_STATS_LATENCY_
 #define ROW struct tcw_stats_record
 static const struct tcw_stats_field_entry record_fields[] = {TCW_STATS_RECORD_FIELDS(U64, TEXT, ARRAY)};
 #undef ROW
+#define ROW struct tcw_stats_communicator
+static const struct tcw_stats_field_entry communicator_fields[] = {TCW_STATS_COMMUNICATOR_FIELDS(U64, TEXT, ARRAY)};
+#undef ROW
 
 #define TABLE(number, NAME, name)                                                                                                          \
     {#name, number, sizeof(struct tcw_stats_##name), sizeof name##_fields / sizeof name##_fields[0], name##_fields},

@@ -69,8 +69,8 @@ static void values_are_read(void **state)
                    "\"uid\":{\"bytes\":1125899906842624}},"
                    "\"nodes\":[{\"name\":\"a\",\"devices\":{\"cuda\":2}},"
                    "{\"name\":\"b\",\"address\":\"[fd00::1]:7000\",\"devices\":[{\"number\":7,\"kind\":\"cuda\",\"uuid\":\"GPU-1\"},"
-                   "{\"number\":2,\"kind\":\"host\"}]}],"
-                   "\"groups\":[{\"name\":\"tp/0\",\"ranks\":[7,{\"device\":2},{\"node\":\"a\",\"device\":1},2],"
+                   "{\"number\":2,\"kind\":\"cuda\",\"uuid\":\"GPU-2\"},{\"number\":3,\"kind\":\"cuda\"}]}],"
+                   "\"groups\":[{\"name\":\"tp/0\",\"ranks\":[7,{\"device\":2},{\"node\":\"a\",\"device\":1},3],"
                    "\"deadline_ms\":250,\"lane\":\"served\",\"strategy\":\"twoshot\",\"access\":{\"uids\":[\"root\",7],\"gids\":[0]}}],"
                    "\"access\":{\"uids\":[1000]},\"admin\":{\"gids\":[5]}}");
     const struct tcf_options *options = &config->options;
@@ -96,7 +96,7 @@ static void values_are_read(void **state)
     assert_int_equal(group->ranks[1].node, 1);
     assert_int_equal(group->ranks[2].node, 0);
     assert_int_equal(group->ranks[2].device, 1);
-    assert_int_equal(group->ranks[3].device, 2);
+    assert_int_equal(group->ranks[3].device, 3);
     assert_true(group->deadline_ns == 250000000);
     assert_int_equal(group->lane, TCW_LANE_SERVED);
     assert_int_equal(group->strategy, TCW_STRATEGY_TWOSHOT);
@@ -279,7 +279,14 @@ static const struct bad value_errors[] = {
       {"/groups/0/ranks/4/devise", "found an unknown key, did you mean \"device\"? Allowed: node, device"},
       {"/groups/0/ranks/4", "found no \"device\", which must be there"}}},
     {"{" D ",\"groups\":[{\"name\":\"t\",\"ranks\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}]}",
-     {{"/groups/0/ranks", "found an array of 17, allowed at most 16 ranks in a group with host devices"}}},
+     {{"/groups/0/ranks", "found an array of 17, allowed at most 16 ranks in a group of host devices"}}},
+    {"{\"devices\":[{\"number\":0,\"kind\":\"host\"},{\"number\":1,\"kind\":\"cuda\"}],"
+     "\"groups\":[{\"name\":\"g\",\"ranks\":[0,1]}]}",
+     {{"/groups/0/ranks", "found an array of 2, allowed host devices only, or cuda devices only"}}},
+    {"{\"devices\":[{\"number\":0,\"kind\":\"cuda\",\"uuid\":\"GPU-1\"},{\"number\":1,\"kind\":\"cuda\",\"uuid\":\"GPU-1\"}]}",
+     {{"/devices/1/uuid", "found \"GPU-1\", allowed a UUID that no other device of the node has"}}},
+    {"{" D ",\"choosing\":{\"tuning\":\"tables.json\"}}",
+     {{"/choosing/tuning", "found \"tables.json\", allowed an absolute path, or \"\""}}},
     {"{\"devices\":{\"cuda\":2},\"groups\":[{\"name\":\"t\",\"ranks\":[0,1,0]}]}",
      {{"/groups/0/ranks/2", "found 0, allowed a cuda device only once in a group"}}},
     {"{" D ",\"groups\":[{\"name\":\"t\",\"ranks\":[0],\"deadline_ms\":0,\"lane\":\"fast\",\"strategy\":\"ring\",\"access\":1}]}",

@@ -35,7 +35,7 @@ static int setup(void **state)
     strcpy(fixture->dir, "/tmp/trtcoll-test-ctl-XXXXXX");
     assert_non_null(mkdtemp(fixture->dir));
     snprintf(fixture->path, sizeof fixture->path, "%s/stats", fixture->dir);
-    assert_int_equal(tcd_stats_create(fixture->dir, &(struct tcd_stats_capacity){4, 8, 8, 32}, &fixture->stats), 0);
+    assert_int_equal(tcd_stats_create(fixture->dir, &(struct tcd_stats_capacity){4, 8, 8, 32, 8}, &fixture->stats), 0);
     put_daemon(fixture->stats, getpid());
     *state = fixture;
     return 0;
@@ -331,7 +331,7 @@ static void test_life(void **state)
     if (!child) {
         /* A segment tells who writes it when it is made, so the daemon of this test is a process of its own. */
         struct tcd_stats *stats;
-        if (tcd_stats_create(fixture->dir, &(struct tcd_stats_capacity){1, 1, 1, 1}, &stats))
+        if (tcd_stats_create(fixture->dir, &(struct tcd_stats_capacity){1, 1, 1, 1, 8}, &stats))
             _exit(1);
         put_daemon(stats, getpid());
         raise(SIGSTOP);

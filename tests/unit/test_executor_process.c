@@ -140,7 +140,7 @@ static void test_program_that_is_not_there(void **state)
     struct world world;
     world_open(&world, 1);
     struct tcd_executor *executor;
-    struct tcd_executor_callbacks callbacks = {world_on_died, world_on_report, &world};
+    struct tcd_executor_callbacks callbacks = {world_on_died, world_on_report, &world, NULL};
     assert_int_equal(tcd_executor_create(&world.loop, "/nonexistent/trtcolld", 7, &callbacks, &executor), 0);
     struct tcd_ex_message alloc = {.opcode = TCD_EX_ALLOC, .value = 4096};
     assert_int_equal(tcd_executor_request(executor, &alloc, NULL, 0, world_on_answer, NULL), TCW_EEXECUTOR);

@@ -57,6 +57,8 @@ struct tcf_group {
     tcw_strategy strategy; /* AUTO: chosen per plan */
 };
 
+struct tcf_tuning;
+
 /* Scalars. Each is declared once in tcf/options.def: JSON path, type, range, default, unit, reloadable, help. */
 struct tcf_options {
 #define TCF_U64(member, path, min, max, def, unit, reload, help)    uint64_t member;
@@ -83,6 +85,7 @@ struct tcf_config {
     struct tcf_node nodes[TCF_MAX_NODES];
     uint32_t group_count;
     struct tcf_group *groups;
+    struct tcf_tuning *tuning; /* tcf/tuning.h; NULL: the built-in tables */
 };
 
 /* One complaint: file, JSON pointer, what was found and what is allowed. */
@@ -104,7 +107,7 @@ void tcf_issues_print(const struct tcf_issues *issues, FILE *to); /* "FILE: /gro
  * anything is wrong: every error is reported, not only the first. A file that cannot be read is an issue too.
  */
 struct tcf_config *tcf_config_load(const char *path, struct tcf_issues *issues);
-/* The same for text in memory, under the name `file`; for tests and fuzzing. */
+/* The same for text in memory, under the name `file`; for tests and fuzzing. Does not read the file that choosing.tuning names. */
 struct tcf_config *tcf_config_parse(const char *file, const char *text, size_t bytes, struct tcf_issues *issues);
 void tcf_config_free(struct tcf_config *config);
 

@@ -16,7 +16,7 @@
 #include <stdbool.h>
 
 #define TCW_STATS_MAGIC 0x53435754u /* "TWCS" */
-enum { TCW_STATS_VERSION = 1, TCW_STATS_TEXT = 64, TCW_STATS_RECORDS_PER_MEMBER = 32 };
+enum { TCW_STATS_VERSION = 1, TCW_STATS_TEXT = 64, TCW_STATS_ENVIRONMENT = 1024, TCW_STATS_RECORDS_PER_MEMBER = 32 };
 
 typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_STATS_ID = 3 } tcw_stats_kind;
 
@@ -47,7 +47,8 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     TEXT(version, TCW_STATS_TEXT, "version of the daemon")                                                                                 \
     TEXT(node, TCW_STATS_TEXT, "name of the node")                                                                                         \
     TEXT(last_problem, TCW_TEXT_BYTES, "the latest problem, in words")                                                                     \
-    U64(last_problem_ns, GAUGE, "ns", "when, CLOCK_REALTIME")
+    U64(last_problem_ns, GAUGE, "ns", "when, CLOCK_REALTIME")                                                                              \
+    TEXT(environment, TCW_STATS_ENVIRONMENT, "variables of CUDA and NCCL that executors of GPUs are started with")
 
 #define TCW_STATS_DEVICE_FIELDS(U64, TEXT, ARRAY)                                                                                          \
     U64(device, ID, "", "device number")                                                                                                   \
@@ -58,7 +59,23 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(heartbeat_ns, GAUGE, "ns", "last answer of the executor, CLOCK_MONOTONIC")                                                         \
     U64(attachments, GAUGE, "", "memberships it serves")                                                                                   \
     U64(memory_bytes, GAUGE, "bytes", "memory handed out on this device")                                                                  \
-    TEXT(note, TCW_STATS_TEXT, "what is to be known: not built in, failed, ...")
+    TEXT(note, TCW_STATS_TEXT, "what is to be known: not built in, failed, ...")                                                           \
+    U64(known, GAUGE, "", "1: the GPU has been opened, what follows is about it")                                                          \
+    U64(compute, ID, "", "SM version, 90 for 9.0")                                                                                         \
+    U64(multiprocessors, GAUGE, "", "multiprocessors")                                                                                     \
+    U64(gpu_memory_bytes, GAUGE, "bytes", "memory of the GPU")                                                                             \
+    U64(driver, ID, "", "CUDA version of the driver, 13000 for 13.0")                                                                      \
+    U64(library, ID, "", "version of NCCL, 22803 for 2.28.3; 0 none")                                                                      \
+    U64(mps, GAUGE, "", "1: its executor is a client of an MPS server")                                                                    \
+    U64(fabric, GAUGE, "", "1: fabric handles can be made")                                                                                \
+    U64(fd_export, GAUGE, "", "1: memory can be handed over as descriptors")                                                               \
+    U64(stream_words, GAUGE, "", "1: streams can wait for words in memory")                                                                \
+    TEXT(gpu, TCW_STATS_TEXT, "name of the GPU")                                                                                           \
+    TEXT(uuid, TCW_STATS_TEXT, "its uuid")                                                                                                 \
+    TEXT(pci, TCW_STATS_TEXT, "its PCI address")                                                                                           \
+    TEXT(fabric_why, 96, "why there are no fabric handles")                                                                                \
+    TEXT(library_why, 96, "why there is no NCCL")                                                                                          \
+    TEXT(problem, TCW_TEXT_BYTES, "why nothing can run on it, in full")
 
 #define TCW_STATS_CLIENT_FIELDS(U64, TEXT, ARRAY)                                                                                          \
     U64(client, ID, "", "client id")                                                                                                       \
@@ -111,7 +128,13 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(served_missing, GAUGE, "bitmap", "ranks it waits for")                                                                             \
     U64(bytes, COUNTER, "bytes", "payload of finished runs")                                                                               \
     U64(errors, COUNTER, "", "failed runs")                                                                                                \
-    U64(busy_ns, COUNTER, "ns", "time inside runs")
+    U64(busy_ns, COUNTER, "ns", "time inside runs")                                                                                        \
+    U64(device_steps, COUNTER, "", "direct runs that the kernels of this rank have finished, replayed graphs included")                    \
+    U64(device_since_ns, GAUGE, "ns", "their count stands still since, CLOCK_MONOTONIC")                                                   \
+    U64(device_fault, GAUGE, "", "failure of its kernels: error code's magnitude, 0 none")                                                 \
+    U64(device_culprit, ID, "", "rank that its kernels blame, 2^32-1 nobody")                                                              \
+    U64(device_fault_step, ID, "", "run that failed")                                                                                      \
+    U64(device_their_step, ID, "", "run of the blamed rank, as last seen")
 
 #define TCW_STATS_LATENCY_FIELDS(U64, TEXT, ARRAY)                                                                                         \
     U64(op, ID, "", "operation number")                                                                                                    \
@@ -137,6 +160,17 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(end_ns, GAUGE, "ns", "ended, 0 while it runs")                                                                                     \
     U64(result, GAUGE, "", "error code's magnitude")
 
+#define TCW_STATS_COMMUNICATOR_FIELDS(U64, TEXT, ARRAY)                                                                                    \
+    U64(communicator, ID, "", "communicator id")                                                                                           \
+    U64(size, GAUGE, "", "ranks")                                                                                                          \
+    U64(state, GAUGE, "", "0 queued, 1 being made, 2 ready, 3 ended")                                                                      \
+    U64(users, GAUGE, "", "group instances that use it")                                                                                   \
+    U64(configured, GAUGE, "", "1: kept for a group of the configuration")                                                                 \
+    U64(since_ns, GAUGE, "ns", "begun, CLOCK_MONOTONIC; 0 not yet")                                                                        \
+    U64(took_ns, GAUGE, "ns", "time that making it took; 0 while it is not ready")                                                         \
+    TEXT(devices, TCW_TEXT_BYTES, "device numbers by rank")                                                                                \
+    TEXT(problem, TCW_TEXT_BYTES, "ended: why, in words")
+
 /* number, NAME, name: the tables. Append only. */
 #define TCW_STATS_TABLES(T)                                                                                                                \
     T(1, DAEMON, daemon)                                                                                                                   \
@@ -145,7 +179,8 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     T(4, GROUP, group)                                                                                                                     \
     T(5, MEMBER, member)                                                                                                                   \
     T(6, LATENCY, latency)                                                                                                                 \
-    T(7, RECORD, record)
+    T(7, RECORD, record)                                                                                                                   \
+    T(8, COMMUNICATOR, communicator)
 
 #define TCW_STATS_U64_MEMBER(member, kind, unit, help)          uint64_t member;
 #define TCW_STATS_TEXT_MEMBER(member, bytes, help)              char member[bytes];

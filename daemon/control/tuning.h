@@ -1,0 +1,11 @@
+/*
+ * The built-in tables of strategies for CUDA devices, as if read from a file: what the chooser uses without choosing.tuning. Constant.
+ */
+#ifndef TCD_CONTROL_TUNING_H
+#define TCD_CONTROL_TUNING_H
+
+#include <tcf/tuning.h>
+
+const struct tcf_tuning *tcd_tuning_default(void);
+
+#endif
