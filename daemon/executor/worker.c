@@ -4,12 +4,13 @@
 #include "engine.h"
 #include "outcome.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 
-enum { POLLS_PER_CLOCK_CHECK = 64, EVENTS = 2, DEVICE_MS = 1 };
+enum { POLLS_PER_CLOCK_CHECK = 64, EVENTS = 2, DEVICE_NS = 200000 };
 
 static inline void cpu_relax(void)
 {
@@ -82,7 +83,13 @@ static bool progress(struct tcd_ex_attachment *attachment)
 static void sleep_until_woken(struct tcd_ex_attachment *attachment)
 {
     struct epoll_event events[EVENTS];
-    epoll_wait(attachment->epoll, events, EVENTS, progress(attachment) ? DEVICE_MS : -1);
+    bool busy = progress(attachment);
+    if (busy) {
+        const struct timespec soon = {.tv_nsec = DEVICE_NS};
+        struct pollfd watched = {.fd = attachment->epoll, .events = POLLIN};
+        ppoll(&watched, 1, &soon, NULL);
+    }
+    epoll_wait(attachment->epoll, events, EVENTS, busy ? 0 : -1);
 }
 
 /* Looks at the ring for a while after the last request. False: nothing came, time to sleep. */

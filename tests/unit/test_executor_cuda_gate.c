@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RANKS = 4, REQUESTS = 20000, ROUNDS = 200 };
+enum { RANKS = 4, REQUESTS = 5000, ROUNDS = 100 };
 
 static struct tcd_gate gate;
 static struct tcd_order_log order;
