@@ -73,7 +73,21 @@ struct fake_memory {
     bool own; /* allocated here, else registered */
 };
 
+struct fake;
+
+/* What is different where the fake's devices are not the host's: see client_cuda_fixture.h. NULL in struct fake: host devices. */
+struct fake_devices {
+    void (*ready)(struct fake *fake, struct tcw_group_ready *ready);
+    void (*workspaces)(struct fake *fake, struct tcw_plan_ready *ready, int *fds);
+    void (*memory)(struct fake *fake, struct tcw_packet *request);
+    void (*memory_drop)(struct fake *fake, struct fake_memory *memory);
+    void (*execute)(struct fake *fake);
+    void (*forget)(struct fake *fake);
+};
+
 struct fake {
+    const struct fake_devices *devices;
+    void *devices_arg;
     char folder[64];
     char path[96];
     int listener;
@@ -239,12 +253,14 @@ static void fake_ready(struct fake *fake, const struct tcw_packet *request)
     int fd = fake_memfd(fake, request->header.opcode, ready.page_bytes);
 
     ready.peers[0].pid = getpid();
+    if (fake->devices)
+        fake->devices->ready(fake, &ready);
     if (fake->page)
         munmap(fake->page, tcw_member_page_bytes());
     fake->page = NULL;
     if (!fake_lies(fake, request->header.opcode, FAKE_TOO_SMALL)) {
         fake->page = fake_map(fd, ready.page_bytes);
-        tcw_member_page_format(fake->page, ready.group_id, ready.epoch, 0, 1, deadline_ns);
+        tcw_member_page_format(fake->page, ready.group_id, ready.epoch, 0, ready.size, deadline_ns);
         if (fake_lies(fake, request->header.opcode, FAKE_BAD_CONTENT))
             fake->page->abi++;
     }
@@ -258,7 +274,7 @@ static void fake_ready(struct fake *fake, const struct tcw_packet *request)
 
 static void fake_ring(struct fake *fake, struct tcw_plan_ready *ready, int *fds)
 {
-    uint64_t bytes = tcw_ring_bytes(FAKE_RING, FAKE_RING, false);
+    uint64_t bytes = tcw_ring_bytes(FAKE_RING, FAKE_RING, fake->devices != NULL);
     int *ring_fds = fds + ready->workspace_fds;
 
     ready->ring_bytes = bytes;
@@ -279,7 +295,7 @@ static void fake_ring(struct fake *fake, struct tcw_plan_ready *ready, int *fds)
         return;
     fake->ring_bytes = bytes;
     fake->ring_base = fake_map(ring_fds[0], bytes);
-    assert_int_equal(tcw_ring_format(fake->ring_base, bytes, FAKE_RING, FAKE_RING, false, FAKE_CLIENT, FAKE_GENERATION), 0);
+    assert_int_equal(tcw_ring_format(fake->ring_base, bytes, FAKE_RING, FAKE_RING, fake->devices != NULL, FAKE_CLIENT, FAKE_GENERATION), 0);
     assert_int_equal(tcw_ring_open(&fake->ring, fake->ring_base, bytes, fake->sq_event, fake->cq_event), 0);
     if (fake_lies(fake, TCW_MSG_PLAN_CREATE, FAKE_BAD_CONTENT))
         ((struct tcw_ring_header *)fake->ring_base)->abi++;
@@ -293,7 +309,9 @@ static void fake_plan(struct fake *fake, const struct tcw_packet *request)
 
     ready.decision.lane = fake_lies(fake, TCW_MSG_PLAN_CREATE, FAKE_BAD_LANE) ? 9 : atomic_load(&fake->lane);
     ready.decision.steps[0] = (struct tcw_decision_step){.max_bytes = UINT64_MAX, .strategy = TCW_STRATEGY_ONESHOT};
-    if (ready.decision.lane == TCW_LANE_DIRECT) {
+    if (ready.decision.lane == TCW_LANE_DIRECT && fake->devices) {
+        fake->devices->workspaces(fake, &ready, fds);
+    } else if (ready.decision.lane == TCW_LANE_DIRECT) {
         ready.workspace_generation = 1;
         ready.workspace_bytes = FAKE_WORKSPACE;
         ready.workspace_fds = fake->workspace ? 0 : 1;
@@ -341,7 +359,10 @@ static void fake_memory_make(struct fake *fake, struct tcw_packet *request)
 
 static void fake_memory_drop(struct fake *fake, struct fake_memory *memory)
 {
-    munmap(memory->base, memory->bytes);
+    if (fake->devices)
+        fake->devices->memory_drop(fake, memory);
+    else
+        munmap(memory->base, memory->bytes);
     fake->allocated -= memory->own ? memory->bytes : 0;
     memset(memory, 0, sizeof(*memory));
 }
@@ -365,7 +386,10 @@ static void fake_answer(struct fake *fake, struct tcw_packet *request)
         break;
     case TCW_MSG_MEM_ALLOC:
     case TCW_MSG_MEM_REGISTER:
-        fake_memory_make(fake, request);
+        if (fake->devices)
+            fake->devices->memory(fake, request);
+        else
+            fake_memory_make(fake, request);
         break;
     case TCW_MSG_GROUP_REPORT:
         break; /* has no answer */
@@ -416,7 +440,10 @@ static void fake_execute_free(struct fake *fake)
 static void fake_execute(struct fake *fake)
 {
     pthread_mutex_lock(&fake->executing);
-    fake_execute_free(fake);
+    if (fake->devices)
+        fake->devices->execute(fake);
+    else
+        fake_execute_free(fake);
     pthread_mutex_unlock(&fake->executing);
 }
 
@@ -444,6 +471,8 @@ static void fake_forget(struct fake *fake)
         close(fake->cq_event);
     }
     fake->sq_event = fake->cq_event = -1;
+    if (fake->devices)
+        fake->devices->forget(fake);
     if (fake->connection >= 0)
         close(fake->connection);
     fake->connection = -1;
@@ -476,12 +505,18 @@ static void *fake_loop(void *arg)
     return NULL;
 }
 
-static struct fake *fake_start(void)
+static struct fake *fake_make(void)
 {
     struct fake *fake = calloc(1, sizeof(*fake));
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     assert_non_null(fake);
+    return fake;
+}
+
+static void fake_begin(struct fake *fake)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
     snprintf(fake->folder, sizeof(fake->folder), "/tmp/trtcoll-fake-XXXXXX");
     assert_non_null(mkdtemp(fake->folder));
     snprintf(fake->path, sizeof(fake->path), "%s/trtcolld.sock", fake->folder);
@@ -493,6 +528,13 @@ static struct fake *fake_start(void)
     assert_int_equal(listen(fake->listener, 8), 0);
     assert_int_equal(pthread_mutex_init(&fake->executing, NULL), 0);
     assert_int_equal(pthread_create(&fake->thread, NULL, fake_loop, fake), 0);
+}
+
+static inline struct fake *fake_start(void)
+{
+    struct fake *fake = fake_make();
+
+    fake_begin(fake);
     return fake;
 }
 
@@ -562,7 +604,7 @@ static inline struct fake_client fake_attach(struct fake *fake, unsigned lane, u
     desc.dtype = TRTCOLL_FP32;
     desc.max_tokens = tokens;
     assert_int_equal(fake_open(fake, &client.ctx), 0);
-    assert_int_equal(trtcoll_group_create(client.ctx, "g", 1, 0, 0, &client.group), 0);
+    assert_int_equal(trtcoll_group_create(client.ctx, "g", fake->devices ? 2 : 1, 0, 0, &client.group), 0);
     assert_int_equal(trtcoll_plan_create_all_reduce(client.group, &desc, &client.plan), 0);
     return client;
 }
