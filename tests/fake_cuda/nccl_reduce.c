@@ -22,61 +22,93 @@ static uint8_t e5m2_from_float(float x)
     return (uint8_t)((half + 0x7fu + (half >> 8 & 1u)) >> 8);
 }
 
-static float to_float(const void *at, ncclDataType_t type)
+/* Values of any floating type of up to 32 bits are added in fp32, a block of them at a time. */
+enum { BLOCK = 256 };
+
+static void load_block(float *to, const void *from, size_t count, ncclDataType_t type)
 {
-    uint16_t half;
-    float f;
-    uint8_t byte;
+    const unsigned char *bytes = from;
+    uint16_t half[BLOCK];
+    if (type == ncclFloat16 || type == ncclBfloat16)
+        memcpy(half, from, count * sizeof(half[0]));
     switch (type) {
     case ncclFloat16:
-        memcpy(&half, at, sizeof(half));
-        return tck_float_from_fp16(half);
+        for (size_t i = 0; i < count; i++)
+            to[i] = tck_float_from_fp16(half[i]);
+        break;
     case ncclBfloat16:
-        memcpy(&half, at, sizeof(half));
-        return tck_float_from_bf16(half);
+        for (size_t i = 0; i < count; i++)
+            to[i] = tck_float_from_bf16(half[i]);
+        break;
     case ncclFloat8e4m3:
-        memcpy(&byte, at, sizeof(byte));
-        return tck_float_from_e4m3(byte);
+        for (size_t i = 0; i < count; i++)
+            to[i] = tck_float_from_e4m3(bytes[i]);
+        break;
     case ncclFloat8e5m2:
-        memcpy(&byte, at, sizeof(byte));
-        return tck_float_from_fp16((uint16_t)(byte << 8));
+        for (size_t i = 0; i < count; i++)
+            to[i] = tck_float_from_fp16((uint16_t)(bytes[i] << 8));
+        break;
     default:
-        memcpy(&f, at, sizeof(f));
-        return f;
+        memcpy(to, from, count * sizeof(to[0]));
     }
 }
 
-static void from_float(void *at, float f, ncclDataType_t type)
+static void store_block(void *to, const float *from, size_t count, ncclDataType_t type)
 {
-    uint16_t half;
-    uint8_t byte;
+    unsigned char *bytes = to;
+    uint16_t half[BLOCK];
     switch (type) {
     case ncclFloat16:
+        for (size_t i = 0; i < count; i++)
+            half[i] = tck_fp16_from_float(from[i]);
+        memcpy(to, half, count * sizeof(half[0]));
+        break;
     case ncclBfloat16:
-        half = type == ncclFloat16 ? tck_fp16_from_float(f) : tck_bf16_from_float(f);
-        memcpy(at, &half, sizeof(half));
+        for (size_t i = 0; i < count; i++)
+            half[i] = tck_bf16_from_float(from[i]);
+        memcpy(to, half, count * sizeof(half[0]));
         break;
     case ncclFloat8e4m3:
+        for (size_t i = 0; i < count; i++)
+            bytes[i] = tck_e4m3_from_float(from[i]);
+        break;
     case ncclFloat8e5m2:
-        byte = type == ncclFloat8e4m3 ? tck_e4m3_from_float(f) : e5m2_from_float(f);
-        memcpy(at, &byte, sizeof(byte));
+        for (size_t i = 0; i < count; i++)
+            bytes[i] = e5m2_from_float(from[i]);
         break;
     default:
-        memcpy(at, &f, sizeof(f));
+        memcpy(to, from, count * sizeof(from[0]));
     }
 }
 
 #define FOLD(a, b, op)                                                                                                                     \
     ((op) == ncclProd ? (a) * (b) : (op) == ncclMax ? ((b) > (a) ? (b) : (a)) : (op) == ncclMin ? ((b) < (a) ? (b) : (a)) : (a) + (b))
 
-static void reduce_float(void *out, const void *const *src, unsigned sources, ncclDataType_t type, ncclRedOp_t op)
+static void fold_block(float *sum, const float *next, size_t count, ncclRedOp_t op)
 {
-    float sum = to_float(src[0], type);
-    for (unsigned i = 1; i < sources; i++) {
-        float next = to_float(src[i], type);
-        sum = FOLD(sum, next, op);
+    if (op == ncclSum || op == ncclAvg)
+        for (size_t i = 0; i < count; i++)
+            sum[i] += next[i];
+    else
+        for (size_t i = 0; i < count; i++)
+            sum[i] = FOLD(sum[i], next[i], op);
+}
+
+static void reduce_floats(void *out, const void *const *src, unsigned sources, size_t count, ncclDataType_t type, ncclRedOp_t op)
+{
+    size_t bytes = nccl_type_bytes(type);
+    float sum[BLOCK], next[BLOCK];
+    for (size_t at = 0; at < count; at += BLOCK) {
+        size_t length = count - at < BLOCK ? count - at : BLOCK;
+        load_block(sum, (const unsigned char *)src[0] + at * bytes, length, type);
+        for (unsigned s = 1; s < sources; s++) {
+            load_block(next, (const unsigned char *)src[s] + at * bytes, length, type);
+            fold_block(sum, next, length, op);
+        }
+        for (size_t i = 0; op == ncclAvg && i < length; i++)
+            sum[i] /= (float)sources;
+        store_block((unsigned char *)out + at * bytes, sum, length, type);
     }
-    from_float(out, op == ncclAvg ? sum / (float)sources : sum, type);
 }
 
 static void reduce_double(void *out, const void *const *src, unsigned sources, ncclRedOp_t op)
@@ -131,15 +163,17 @@ void nccl_reduce(void *out, const void *const *src, unsigned sources, size_t cou
 {
     size_t bytes = nccl_type_bytes(type);
     const void *here[NCCL_MAX_RANKS];
+    if (type > ncclUint64 && type != ncclFloat64) {
+        reduce_floats(out, src, sources, count, type, op);
+        return;
+    }
     for (size_t i = 0; i < count; i++) {
         void *to = (unsigned char *)out + i * bytes;
         for (unsigned s = 0; s < sources; s++)
             here[s] = (const unsigned char *)src[s] + i * bytes;
-        if (type <= ncclUint64)
-            reduce_integer(to, here, sources, type, op);
-        else if (type == ncclFloat64)
+        if (type == ncclFloat64)
             reduce_double(to, here, sources, op);
         else
-            reduce_float(to, here, sources, type, op);
+            reduce_integer(to, here, sources, type, op);
     }
 }
