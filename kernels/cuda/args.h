@@ -27,21 +27,29 @@ enum {
 
 #define TCK_CUDA_SENTINEL 0x80000000u
 
-/* Beginning of a workspace; zeroed when it is made. The first 32 bytes are what every thread reads at its start. */
+/* Beginning of a workspace; zeroed when it is made. */
 struct tck_cuda_state {
-    uint64_t step;     /* runs that are over or in their last launch */
-    uint32_t buffer;   /* of the next round */
-    uint32_t dirty;    /* packs to be cleared in buffer + 2 */
-    uint32_t expected; /* blocks of all launches so far, modulo 2^32 */
-    uint32_t left;     /* blocks that have left */
-    uint64_t fault;    /* 0, or tcw_abort_pack: every later kernel ends at once */
+    uint64_t step;  /* runs that are over, as block 0 sees it */
+    uint64_t fault; /* 0, or tcw_abort_pack: every later kernel ends at once */
     /* what waiting threads share, see wait.cuh */
     uint64_t asked_ns;    /* when somebody last looked at the host's words */
     uint64_t deadline_ns; /* what was found there */
-    uint64_t reserved[10];
-    uint64_t arrived; /* expected << 16 | blocks of the running launch that have arrived; alone in its lines */
-    uint64_t reserved_behind[15];
+    uint64_t reserved[12];
 };
+
+/*
+ * Behind it, for every block that a grid may have: what this block finds when a launch begins. The block itself writes it when it leaves a
+ * launch; for blocks that a launch lacks, those that it has. So the state moves on without a word that all blocks share.
+ */
+struct tck_cuda_door {
+    uint32_t left;    /* launches so far */
+    uint32_t entered; /* the same, and one more while the block is inside */
+    uint32_t buffer;  /* of the next round */
+    uint32_t dirty;   /* packs to be cleared in buffer + 2 */
+    uint64_t step;    /* runs so far */
+    uint64_t reserved;
+};
+enum { TCK_CUDA_DOORS_OFFSET = 4096, TCK_CUDA_MOST_BLOCKS = 1024 };
 
 /* struct tcw_device_progress, for compilers without <stdatomic.h> */
 struct tck_cuda_record {

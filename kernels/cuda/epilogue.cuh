@@ -21,11 +21,12 @@ struct tck_place {
     uint32_t block;   /* of this thread in its cluster */
     uint32_t each;    /* packs of a block */
     uint32_t steps;   /* packs of a thread, at most */
+    float per_hidden; /* 1 / hidden */
 };
 
 TCK_DEVICE struct tck_place tck_place_find(const struct tck_cuda_operation &run)
 {
-    struct tck_place place = {1, 0, 0, 0};
+    struct tck_place place = {1, 0, 0, 0, __frcp_rn((float)run.hidden)};
 #if __CUDA_ARCH__ >= 900
     asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(place.cluster));
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(place.block));
@@ -43,19 +44,29 @@ TCK_DEVICE uint32_t tck_place_pack(const struct tck_place &place, const struct t
     return in_block < place.each ? place.block * place.each + in_block : run.row_packs;
 }
 
-/* Before the first tck_row_total, as early as possible: announces this block to the others of its cluster. */
-TCK_DEVICE void tck_cluster_begin(const struct tck_place &place)
+/*
+ * Shared memory of a block for the sums of its cluster. Rows alternate between two places. In a cluster, every warp sends its part to all
+ * blocks, and the barrier of the place counts the bytes. A place is written again when its senders have everybody's parts of the row
+ * after, which they have sent behind reading the place, so nothing else is needed.
+ */
+struct tck_cluster_sum {
+    uint64_t barrier[2];
+    float parts[2][TCK_MAX_CLUSTER * TCK_MAX_WARPS];
+};
+
+/* Every thread of the cluster, first of all: no block may write into another one's shared memory that has not begun. */
+TCK_DEVICE void tck_cluster_begin(const struct tck_place &place, struct tck_cluster_sum *sums)
 {
 #if __CUDA_ARCH__ >= 900
-    if (place.cluster > 1)
-        asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-#endif
-}
-TCK_DEVICE void tck_cluster_begun(const struct tck_place &place)
-{
-#if __CUDA_ARCH__ >= 900
-    if (place.cluster > 1)
-        asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+    if (place.cluster == 1)
+        return;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 2; i++)
+            asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"((uint32_t)__cvta_generic_to_shared(&sums->barrier[i])) : "memory");
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
 }
 
@@ -67,41 +78,60 @@ TCK_DEVICE float tck_warp_total(float x)
     return x;
 }
 
-/*
- * The sum over all threads of a cluster, in all of them. `partial` is shared memory for two rounds, of which `parity` names one: the rounds
- * of a kernel must alternate, then one barrier is enough. Every thread of the cluster calls it equally often.
- */
-TCK_DEVICE float tck_row_total(const struct tck_place &place, float mine, float (*partial)[TCK_MAX_CLUSTER * TCK_MAX_WARPS],
-                               uint32_t parity)
+#if __CUDA_ARCH__ >= 900
+/* Sends this warp's part to place `at` of all blocks of the cluster, and waits for everybody's of row `round`. */
+TCK_DEVICE void tck_cluster_exchange(const struct tck_place &place, float mine, struct tck_cluster_sum *sums, uint32_t round, uint32_t at)
 {
-    const uint32_t lane = threadIdx.x & 31, warps = blockDim.x / 32, mail = place.block * warps + threadIdx.x / 32;
+    const uint32_t lane = threadIdx.x & 31, which = round & 1, parity = round >> 1 & 1, bytes = place.cluster * blockDim.x / 32 * 4;
+    const uint32_t barrier = (uint32_t)__cvta_generic_to_shared(&sums->barrier[which]);
+    if (lane < place.cluster) {
+        uint32_t part = (uint32_t)__cvta_generic_to_shared(&sums->parts[which][at]), part_there, barrier_there;
+        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(part_there) : "r"(part), "r"(lane));
+        asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(barrier_there) : "r"(barrier), "r"(lane));
+        asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.u32 [%0], %1, [%2];" ::"r"(part_there),
+                     "r"(__float_as_uint(mine)), "r"(barrier_there)
+                     : "memory");
+    }
+    if (threadIdx.x == 0)
+        asm volatile("mbarrier.arrive.expect_tx.relaxed.cluster.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                 "@!done bra again;\n"
+                 "}" ::"r"(barrier),
+                 "r"(parity)
+                 : "memory");
+}
+#endif
+
+/*
+ * The sum over all threads of a cluster, in all of them, for row number `round` of this cluster, from 0. Every thread of the cluster calls
+ * it for every row.
+ */
+TCK_DEVICE float tck_row_total(const struct tck_place &place, float mine, struct tck_cluster_sum *sums, uint32_t round)
+{
+    const uint32_t lane = threadIdx.x & 31, warps = blockDim.x / 32, at = place.block * warps + threadIdx.x / 32;
     float total = 0;
     mine = tck_warp_total(mine);
 #if __CUDA_ARCH__ >= 900
-    if (place.cluster > 1) {
-        if (lane < place.cluster) {
-            uint32_t here = (uint32_t)__cvta_generic_to_shared(&partial[parity][mail]), there;
-            asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(lane));
-            asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(mine) : "memory");
-        }
-        asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-        asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-    } else
+    if (place.cluster > 1)
+        tck_cluster_exchange(place, mine, sums, round, at);
+    else
 #endif
     {
         if (lane == 0)
-            partial[parity][mail] = mine;
+            sums->parts[round & 1][at] = mine;
         __syncthreads();
     }
     for (uint32_t i = lane; i < place.cluster * warps; i += 32)
-        total = __fadd_rn(total, partial[parity][i]);
+        total = __fadd_rn(total, sums->parts[round & 1][i]);
     return tck_warp_total(total);
 }
 
 /* What a row's elements are multiplied by, from its sum of squares. */
-TCK_DEVICE float tck_row_inverse(const struct tck_cuda_operation &run, float squares)
+TCK_DEVICE float tck_row_inverse(const struct tck_place &place, const struct tck_cuda_operation &run, float squares)
 {
-    return rsqrtf(__fadd_rn(__fdiv_rn(squares, (float)run.hidden), run.eps));
+    return rsqrtf(__fadd_rn(__fmul_rn(squares, place.per_hidden), run.eps));
 }
 
 /* The squares of a pack. */

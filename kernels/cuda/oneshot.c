@@ -3,9 +3,11 @@
 #include <tcw/types.h>
 
 enum {
-    NARROW = 128,       /* threads of a block while there are fewer packs than the GPU can hold at once */
+    NARROWEST = 32, /* threads of a block: short messages are spread over many multiprocessors */
+    NARROW = 128,
     WIDEST_PLAIN = 512, /* as the kernels' launch bounds say */
     WIDEST_NORM = 256,
+    SPREAD = 64,          /* blocks, before they get wider than the narrowest */
     CLUSTER = 8,          /* what every GPU with clusters allows */
     MOST_PACKS = 1 << 26, /* of a launch: indices have 32 bits, and count the slots of 16 ranks */
 };
@@ -18,11 +20,11 @@ static uint64_t least(uint64_t a, uint64_t b)
 static void shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
     uint64_t packs = shape->tokens * args->run.row_packs, blocks;
-    uint32_t threads = NARROW;
-    while (threads < WIDEST_PLAIN && (packs + threads - 1) / threads > target->multiprocessors)
+    uint32_t threads = NARROWEST;
+    while (threads < WIDEST_PLAIN && (packs + threads - 1) / threads > (threads < NARROW ? SPREAD : target->multiprocessors))
         threads *= 2;
     blocks = least((packs + threads - 1) / threads, target->blocks ? target->blocks : tck_cuda_resident(target, threads));
-    shape->grid = (uint32_t)blocks;
+    shape->grid = (uint32_t)least(blocks, TCK_CUDA_MOST_BLOCKS);
     shape->threads = threads;
     shape->cluster = 1;
 }
@@ -40,7 +42,7 @@ static void shape_norm(const struct tck_cuda_args *args, const struct tck_cuda_t
     while (cluster > 1 && packs_each(args, cluster) < NARROW)
         cluster /= 2;
     threads = (uint32_t)least((packs_each(args, cluster) + 31) / 32 * 32, WIDEST_NORM);
-    clusters = (target->blocks ? target->blocks : tck_cuda_resident(target, threads)) / cluster;
+    clusters = (uint32_t)least(target->blocks ? target->blocks : tck_cuda_resident(target, threads), TCK_CUDA_MOST_BLOCKS) / cluster;
     shape->grid = (uint32_t)least(shape->tokens, clusters ? clusters : 1) * cluster;
     shape->threads = threads;
     shape->cluster = cluster;

@@ -76,6 +76,12 @@ TCK_DEVICE uint4 tck_collect(const struct tck_cuda_args &args, const struct tck_
     return sum.result(wide);
 }
 
+/* What the launch leaves behind in its buffer. */
+TCK_DEVICE uint64_t tck_dirty_behind(const struct tck_cuda_args &args)
+{
+    return (uint64_t)(args.link.nranks - 1) * tck_message_packs(args.run);
+}
+
 /* Sum, or sum and bias; threads take packs with the stride of the grid. */
 template <class T, int N> TCK_DEVICE void tck_oneshot_plain(const struct tck_cuda_args &args)
 {
@@ -84,24 +90,33 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_plain(const struct tck_cud
     const uint4 *in = (const uint4 *)args.run.in, *bias = (const uint4 *)args.run.bias;
     uint4 *out = (uint4 *)args.run.out;
     struct tck_turn turn = {};
-    uint64_t arrived = 0;
+    struct tck_entry entry = {};
     uint32_t sent = own;
+    uint4 v = {};
 
+    tck_args_touch(args);
     tck_stream_order(args.run);
+    if (own < packs)
+        v = in[own];
     if (N != 1) {
         turn = tck_turn_begin(args.link);
         if (turn.dead)
-            return;
+            sent = packs; /* send nothing, wait for nothing */
+        if (sent < packs) {
+            tck_push<N>(args, turn.buffer, own, v);
+            sent += stride;
+        }
 #pragma unroll 1
-        for (int i = 0; i < TCK_ONESHOT_AHEAD && sent < packs; i++, sent += stride)
+        for (int i = 1; i < TCK_ONESHOT_AHEAD && sent < packs; i++, sent += stride)
             tck_push<N>(args, turn.buffer, sent, in[sent]);
-        if (threadIdx.x == 0)
-            arrived = tck_turn_arrive(args.link);
-        tck_turn_clear(args.link, turn, own, stride);
+        entry = tck_turn_enter(args, turn, tck_dirty_behind(args));
+        if (!turn.dead)
+            tck_turn_clear(args.link, turn, own, stride);
     }
 #pragma unroll 1
     for (uint32_t at = own; at < packs; at += stride) {
-        uint4 v = in[at];
+        if (at != own)
+            v = in[at];
         if (N != 1) {
             if (sent < packs) {
                 tck_push<N>(args, turn.buffer, sent, in[sent]);
@@ -111,11 +126,8 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_plain(const struct tck_cud
         }
         out[at] = bias ? T::add(v, bias[at % args.run.row_packs]) : v;
     }
-    if (N != 1) {
-        if (threadIdx.x == 0)
-            tck_turn_advance(args, turn, arrived, (uint64_t)(args.link.nranks - 1) * packs);
-        tck_turn_leave(args, turn, start_ns);
-    }
+    if (N != 1)
+        tck_turn_leave(args, turn, entry, tck_dirty_behind(args), start_ns);
 }
 
 /* Pushes this thread's packs of a row. */
@@ -130,18 +142,32 @@ TCK_DEVICE void tck_push_row(const struct tck_cuda_args &args, const struct tck_
     }
 }
 
+/* A thread's operands of one pack. */
+struct tck_operands {
+    uint4 mine, residual, bias;
+};
+
+/* Those at `at` of the message, pack `pack` of the row; nothing behind the row. */
+TCK_DEVICE struct tck_operands tck_load_operands(const struct tck_cuda_operation &run, uint32_t at, uint32_t pack)
+{
+    struct tck_operands o = {};
+    if (pack < run.row_packs) {
+        o.mine = ((const uint4 *)run.in)[at];
+        o.residual = ((const uint4 *)run.residual_in)[at];
+        if (run.bias)
+            o.bias = ((const uint4 *)run.bias)[pack];
+    }
+    return o;
+}
+
 /* Sum, bias, residual: u of one pack, stored. */
 template <class T, int N>
-TCK_DEVICE uint4 tck_finish_sum(const struct tck_cuda_args &args, const struct tck_turn &turn, uint32_t at, uint32_t pack)
+TCK_DEVICE uint4 tck_finish_sum(const struct tck_cuda_args &args, const struct tck_turn &turn, uint32_t at, const struct tck_operands &o)
 {
-    uint4 v = ((const uint4 *)args.run.in)[at], residual = ((const uint4 *)args.run.residual_in)[at], bias = {};
+    uint4 v = N != 1 ? tck_collect<T, N>(args, turn, at, o.mine) : o.mine;
     if (args.run.bias)
-        bias = ((const uint4 *)args.run.bias)[pack];
-    if (N != 1)
-        v = tck_collect<T, N>(args, turn, at, v);
-    if (args.run.bias)
-        v = T::add(v, bias);
-    v = T::add(v, residual);
+        v = T::add(v, o.bias);
+    v = T::add(v, o.residual);
     ((uint4 *)args.run.residual_out)[at] = v;
     return v;
 }
@@ -149,34 +175,39 @@ TCK_DEVICE uint4 tck_finish_sum(const struct tck_cuda_args &args, const struct t
 /* Sum, bias, residual, norm, quantization; a cluster per row, clusters take rows with the stride of the grid. */
 template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda_args &args)
 {
-    __shared__ float partial[2][TCK_MAX_CLUSTER * TCK_MAX_WARPS];
+    __shared__ struct tck_cluster_sum sums;
     const struct tck_place place = tck_place_find(args.run);
     const uint32_t own = blockIdx.x / place.cluster, stride = gridDim.x / place.cluster, rows = (uint32_t)args.run.tokens;
     const uint64_t start_ns = N != 1 && blockIdx.x == 0 && threadIdx.x == 0 ? tck_global_ns() : 0;
     const uint32_t row_packs = args.run.row_packs, first_pack = tck_place_pack(place, args.run, 0);
     struct tck_turn turn = {};
-    uint64_t arrived = 0;
-    uint32_t sent = own, parity = 0;
+    struct tck_entry entry = {};
+    uint32_t sent = own, round = 0;
 
-    tck_cluster_begin(place);
+    tck_args_touch(args);
+    tck_cluster_begin(place, &sums);
     tck_stream_order(args.run);
+    struct tck_operands o = tck_load_operands(args.run, own * row_packs + first_pack, first_pack);
     if (N != 1) {
         turn = tck_turn_begin(args.link);
         if (turn.dead)
             sent = rows; /* send nothing, wait for nothing, but come to every barrier */
+        if (place.steps == 1 && !turn.dead) {
+            if (first_pack < row_packs)
+                tck_push<N>(args, turn.buffer, own * row_packs + first_pack, o.mine);
+            sent += stride;
+        }
 #pragma unroll 1
         for (int i = 0; i < TCK_ONESHOT_AHEAD && sent < rows; i++, sent += stride)
             tck_push_row<N>(args, place, turn.buffer, sent);
-        if (threadIdx.x == 0)
-            arrived = tck_turn_arrive(args.link);
+        entry = tck_turn_enter(args, turn, tck_dirty_behind(args));
         if (!turn.dead)
             tck_turn_clear(args.link, turn, blockIdx.x * blockDim.x + threadIdx.x, gridDim.x * blockDim.x);
     }
     const uint4 first_gamma = tck_load_gamma<T>(args.run, first_pack);
     const float factor = tck_quant_factor(args.run);
-    tck_cluster_begun(place);
 #pragma unroll 1
-    for (uint32_t row = own; row < rows; row += stride, parity ^= 1) {
+    for (uint32_t row = own; row < rows; row += stride, round++) {
         uint4 u = {};
         float squares = 0;
         if (N != 1 && sent < rows) {
@@ -185,13 +216,15 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda
         }
 #pragma unroll 1
         for (uint32_t step = 0; step < place.steps; step++) {
-            uint32_t pack = tck_place_pack(place, args.run, step);
+            uint32_t pack = tck_place_pack(place, args.run, step), at = row * row_packs + pack;
+            if (row != own || step != 0)
+                o = tck_load_operands(args.run, at, pack);
             if (pack < row_packs) {
-                u = tck_finish_sum<T, N>(args, turn, row * row_packs + pack, pack);
+                u = tck_finish_sum<T, N>(args, turn, at, o);
                 squares = __fadd_rn(squares, tck_pack_squares<T>(args.run, u));
             }
         }
-        const float k = tck_row_inverse(args.run, tck_row_total(place, squares, partial, parity));
+        const float k = tck_row_inverse(place, args.run, tck_row_total(place, squares, &sums, round));
         if (place.steps == 1) {
             tck_pack_finish<T>(args.run, row, first_pack, u, first_gamma, k, factor);
             continue;
@@ -204,11 +237,8 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda
             tck_pack_finish<T>(args.run, row, pack, u, tck_load_gamma<T>(args.run, pack), k, factor);
         }
     }
-    if (N != 1) {
-        if (threadIdx.x == 0)
-            tck_turn_advance(args, turn, arrived, (uint64_t)(args.link.nranks - 1) * tck_message_packs(args.run));
-        tck_turn_leave(args, turn, start_ns);
-    }
+    if (N != 1)
+        tck_turn_leave(args, turn, entry, tck_dirty_behind(args), start_ns);
 }
 
 /* Registers for two blocks of an SM with a few ranks, for one with many; the same per thread in blocks of half the size. */

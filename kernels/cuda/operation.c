@@ -160,6 +160,8 @@ int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shap
         uint64_t left = whole->run.tokens - first;
         args.run.tokens = left < most ? left : most;
         code = shape_of(&args, target, &shape);
+        if (!code && whole->link.nranks > 1 && shape.grid > TCK_CUDA_MOST_BLOCKS)
+            code = TCW_EINVAL;
         if (code)
             return code;
         tck_cuda_operation_cut(&whole->run, element_bytes, first, shape.tokens, &args.run);

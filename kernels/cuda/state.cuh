@@ -1,14 +1,15 @@
 /*
- * A run's begin and end on one GPU: reading the state, arriving, leaving, and what is posted to the host. See args.h for the protocol.
+ * A launch's begin and end on one GPU: reading the state, moving it on, and what is posted to the host. See args.h for the protocol.
  *
- *   begin    every thread, after the stream's earlier work is visible: which buffer, what to clear, has the group failed
- *   arrive   one thread per block, after the pushes: counts, and finds launches that overlap with another one
- *   advance  the same thread, after its waits: the last block to arrive writes the state of the next run. Nobody waits for that but
- *            the next launch, which reads it behind the grid dependency
- *   leave    every thread of a block, last: counts the block out; block 0 posts the record
+ *   begin   every thread, once the stream's earlier work is visible: which buffer, what to clear, has the group failed
+ *   enter   every thread, behind its first pushes: marks the block's door, and writes those of blocks that this launch lacks
+ *   leave   every thread, last of all: writes the block's door; block 0 posts the record
  *
- * Two launches at the same time would share buffers. Either both read the same state, then more blocks arrive than the grid has;
- * or one begins before all blocks of the other have left. Both end with EBUSY.
+ * Two launches at the same time would share buffers. Then some block enters by a door that another one has not left, and the group ends
+ * with EBUSY.
+ *
+ * Little of this costs time: loads are issued together with those of the input, stores are waited for by nobody but the next launch.
+ * (Measured on the way here: counting blocks by atomic operations cost 0.1 us at the beginning and 0.3 us at the end of a kernel.)
  */
 #ifndef TCK_CUDA_STATE_CUH
 #define TCK_CUDA_STATE_CUH
@@ -21,14 +22,20 @@
 #define TCK_DEVICE static __device__ __forceinline__
 #define TCK_MEMBER __device__ __forceinline__ /* of a struct */
 
-/* What a thread knows of its run. */
+/* What a thread knows of its launch. */
 struct tck_turn {
     uint64_t step;
     uint32_t buffer; /* of this round */
     uint32_t dirty;  /* packs to clear in buffer + 2 */
-    uint32_t expected;
-    bool overlap; /* the run before is not over */
-    bool dead;    /* the group has failed: do not send, do not wait */
+    uint32_t launch; /* launches before this one */
+    bool dead;       /* the group has failed: do not send, do not wait */
+};
+
+/* What a thread has found in doors; looked at when the thread leaves. */
+struct tck_entry {
+    uint32_t mine;  /* thread 0: `entered` of this block's */
+    uint2 others;   /* `left` and `entered` of the last absent block's that the thread wrote */
+    bool collision; /* in those before it */
 };
 
 TCK_DEVICE uint64_t tck_global_ns()
@@ -36,6 +43,19 @@ TCK_DEVICE uint64_t tck_global_ns()
     uint64_t ns;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
     return ns;
+}
+
+/*
+ * First of all: fetches the arguments into the constant cache, which is cold when a kernel begins, while the kernel before may still run.
+ */
+TCK_DEVICE void tck_args_touch(const struct tck_cuda_args &args)
+{
+    uint32_t all = 0;
+#pragma unroll
+    for (unsigned i = 0; i < sizeof(args) / 64; i++)
+        all |= ((const uint32_t *)&args)[16 * i];
+    if (!all) /* never, but only the loads can tell */
+        asm volatile("trap;");
 }
 
 /* Waits until everything that the stream did before is visible, then lets the next kernel of the stream be scheduled if that is wanted. */
@@ -76,17 +96,22 @@ TCK_DEVICE uint4 tck_load_volatile(const void *at)
     return v;
 }
 
+TCK_DEVICE struct tck_cuda_door *tck_door(const struct tck_cuda_link &link, uint32_t block)
+{
+    return (struct tck_cuda_door *)((char *)link.workspaces[link.rank] + TCK_CUDA_DOORS_OFFSET) + block;
+}
+
 TCK_DEVICE struct tck_turn tck_turn_begin(const struct tck_cuda_link &link)
 {
-    const char *state = (const char *)link.workspaces[link.rank];
-    uint4 places = tck_load_volatile(state), counts = tck_load_volatile(state + 16);
+    const struct tck_cuda_door *door = tck_door(link, blockIdx.x);
+    uint4 first = tck_load_volatile(door), second = tck_load_volatile(&door->step);
+    uint64_t fault = *(volatile uint64_t *)&tck_state(link, link.rank)->fault;
     struct tck_turn turn;
-    turn.step = (uint64_t)places.y << 32 | places.x;
-    turn.buffer = places.z;
-    turn.dirty = places.w;
-    turn.expected = counts.x;
-    turn.overlap = counts.x != counts.y;
-    turn.dead = (counts.z | counts.w) != 0;
+    turn.launch = first.x;
+    turn.buffer = first.z;
+    turn.dirty = first.w;
+    turn.step = (uint64_t)second.y << 32 | second.x;
+    turn.dead = fault != 0;
     return turn;
 }
 
@@ -111,45 +136,60 @@ TCK_DEVICE uint64_t tck_fault_word(int code, uint32_t rank)
     return (uint64_t)rank << 32 | (uint32_t)-code;
 }
 
-/* One thread per block, once its block has pushed. The answer goes to tck_turn_advance. */
-TCK_DEVICE uint64_t tck_turn_arrive(const struct tck_cuda_link &link)
+/* How a door is left behind. */
+TCK_DEVICE void tck_door_write(const struct tck_cuda_args &args, const struct tck_turn &turn, uint32_t block, uint64_t dirty)
 {
-    return atomicAdd((unsigned long long *)&tck_state(link, link.rank)->arrived, 1ull);
+    uint4 *door = (uint4 *)tck_door(args.link, block);
+    uint64_t step = turn.step + (args.run.flags & TCK_CUDA_LAST ? 1 : 0);
+    door[0] = make_uint4(turn.launch + 1, turn.launch + 1, tck_buffer_behind(turn.buffer), (uint32_t)dirty);
+    door[1] = make_uint4((uint32_t)step, (uint32_t)(step >> 32), 0, 0);
 }
 
-/* The same thread, after its waits: the launch leaves `dirty` packs in its buffer. */
-TCK_DEVICE void tck_turn_advance(const struct tck_cuda_args &args, const struct tck_turn &begun, uint64_t arrived, uint64_t dirty)
+/* Every thread. The launch will leave `dirty` packs in its buffer. The answer goes to tck_turn_leave. */
+TCK_DEVICE struct tck_entry tck_turn_enter(const struct tck_cuda_args &args, const struct tck_turn &turn, uint64_t dirty)
 {
-    struct tck_cuda_state *state = tck_state(args.link, args.link.rank);
-    uint32_t before = (uint32_t)arrived & 0xffffu;
-    if (begun.dead)
-        return;
-    if (begun.overlap || arrived >> 16 != begun.expected || before >= gridDim.x) {
-        tck_fail(args.link, begun.step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
-    } else if (before == gridDim.x - 1) {
-        state->step = begun.step + (args.run.flags & TCK_CUDA_LAST ? 1 : 0);
-        state->buffer = tck_buffer_behind(begun.buffer);
-        state->dirty = (uint32_t)dirty;
-        state->expected = begun.expected + gridDim.x;
-        state->arrived = (uint64_t)(begun.expected + gridDim.x) << 16;
+    struct tck_entry entry = {turn.launch, make_uint2(turn.launch, turn.launch), false};
+    if (turn.dead)
+        return entry;
+    if (threadIdx.x == 0)
+        entry.mine = atomicExch(&tck_door(args.link, blockIdx.x)->entered, turn.launch + 1);
+#pragma unroll 1
+    for (uint32_t block = gridDim.x + blockIdx.x * blockDim.x + threadIdx.x; block < TCK_CUDA_MOST_BLOCKS;
+         block += gridDim.x * blockDim.x) {
+        entry.collision |= entry.others.x != turn.launch || entry.others.y != turn.launch;
+        asm volatile("ld.volatile.global.v2.u32 {%0, %1}, [%2];"
+                     : "=r"(entry.others.x), "=r"(entry.others.y)
+                     : "l"(tck_door(args.link, block))
+                     : "memory");
+        tck_door_write(args, turn, block, dirty);
     }
+    return entry;
 }
 
-/* Every thread of a block, behind its last use of the workspace. `start_ns` is looked at in block 0 only. */
-TCK_DEVICE void tck_turn_leave(const struct tck_cuda_args &args, const struct tck_turn &begun, uint64_t start_ns)
+/*
+ * Every thread, as soon as it waits for nothing any more; what it still has to store of its results comes better behind this. `dirty` as
+ * for enter; `start_ns` is looked at in block 0 only.
+ */
+TCK_DEVICE void tck_turn_leave(const struct tck_cuda_args &args, const struct tck_turn &turn, const struct tck_entry &entry, uint64_t dirty,
+                               uint64_t start_ns)
 {
     __syncthreads();
+    if (turn.dead)
+        return;
+    if (entry.collision || entry.mine != turn.launch || entry.others.x != turn.launch || entry.others.y != turn.launch)
+        tck_fail(args.link, turn.step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
     if (threadIdx.x != 0)
         return;
-    atomicAdd(&tck_state(args.link, args.link.rank)->left, 1u);
-    if (blockIdx.x == 0 && !begun.dead && args.run.flags & TCK_CUDA_LAST) {
+    tck_door_write(args, turn, blockIdx.x, dirty);
+    if (blockIdx.x == 0 && args.run.flags & TCK_CUDA_LAST) {
         /* Posted writes without a fence: one sector, in this order; a reader that sees half of a record sees times that do not fit. */
-        uint64_t step = begun.step + 1;
+        uint64_t step = turn.step + 1;
         struct tck_cuda_record *record = &args.link.progress->records[step % TCK_CUDA_RECORDS];
         uint64_t what = (uint64_t)(uint32_t)args.run.run_tokens << 32 | args.run.plan_id;
         asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(&record->end_ns), "l"(tck_global_ns()), "l"(what) : "memory");
         asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(record), "l"(step), "l"(start_ns) : "memory");
         *(volatile uint64_t *)&args.link.progress->steps = step;
+        tck_state(args.link, args.link.rank)->step = step;
     }
 }
 
