@@ -42,6 +42,15 @@ static void on_report(void *arg, struct tcd_executor *executor, const struct tcd
         tcd_attachment_report(device->daemon, message);
 }
 
+/* It is tried again and again: only news are told. */
+static void note_trouble(struct tcd_device *device, const char *text)
+{
+    if (!strcmp(device->told, text))
+        return;
+    tcw_text_set(device->told, sizeof(device->told), text);
+    tcd_daemon_problem(device->daemon, "device %u cannot be used: %.200s", device->number, text);
+}
+
 static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_ex_message *message)
 {
     struct tcd_device *device = arg;
@@ -52,8 +61,7 @@ static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_
         return;
     if (message->code < 0) {
         device->incarnation++;
-        tcd_daemon_problem(device->daemon, "device %u cannot be used: %.200s", device->number,
-                           *message->text ? message->text : tcw_error_text(message->code));
+        note_trouble(device, *message->text ? message->text : tcw_error_text(message->code));
     } else {
         if (!device->known || memcmp(&device->facts, facts, sizeof(*facts)))
             tcd_log(TCD_NOTICE, "device %u: %.63s, %llu MiB, SM %u.%u, driver %u.%u, NCCL %u%s%.95s%s", device->number, facts->device.name,
@@ -66,6 +74,7 @@ static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_
         device->facts.device.fabric_why[sizeof(facts->device.fabric_why) - 1] = 0;
         device->facts.library_why[sizeof(facts->library_why) - 1] = 0;
         device->known = true;
+        device->told[0] = 0;
     }
     settle(device);
 }

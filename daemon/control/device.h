@@ -28,6 +28,7 @@ struct tcd_device {
     char note[TCW_STATS_TEXT];
     bool known; /* CUDA: some executor of it has been ready, so these are its facts */
     struct tcd_ex_facts facts;
+    char told[TCW_TEXT_BYTES]; /* CUDA: why it could not be used when somebody was last told of it */
 };
 
 /* All devices of the local node; executors are made, not started. 0 or a negative tcw_errno. */

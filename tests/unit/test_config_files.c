@@ -290,7 +290,7 @@ static void what_is_printed_reads_back_the_same(void **state)
     (void)state;
     struct tcf_config *config =
         parse_good("{\"node\":\"b\",\"socket_mode\":\"0007\",\"multicast\":true,\"limits\":{\"uid\":{\"bytes\":1125899906842623}},"
-                   "\"nodes\":[{\"name\":\"a\",\"address\":\"h:9\",\"devices\":{\"cuda\":2}},{\"name\":\"b\",\"devices\":{\"host\":3}}],"
+                   "\"nodes\":[{\"name\":\"a\",\"address\":\"h:9\",\"devices\":{\"cuda\":2}},{\"name\":\"b\",\"devices\":{\"cuda\":3}}],"
                    "\"groups\":[{\"name\":\"g\",\"ranks\":[2,{\"node\":\"a\",\"device\":1}],\"deadline_ms\":86400000,\"lane\":\"direct\","
                    "\"strategy\":\"mnnvl\",\"access\":{\"uids\":[3],\"gids\":[4,5]}}],\"access\":{\"gids\":[6]},\"admin\":{\"uids\":[7]}}");
     char *text = tcf_config_print(config);

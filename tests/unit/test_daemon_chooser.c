@@ -192,12 +192,152 @@ static void test_moving(void **state)
     }
 }
 
+/* ---- CUDA devices ---- */
+
+static struct tcd_choosing four_gpus(void)
+{
+    struct tcd_choosing choosing = four_ranks();
+
+    choosing.kind = TCK_DEVICE_CUDA;
+    return choosing;
+}
+
+static const char *refusal(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, int code)
+{
+    static struct tcw_error error;
+    struct tcd_choice choice;
+
+    assert_int_equal(tcd_choose(desc, choosing, &choice, &error), code);
+    assert_int_equal(error.code, code);
+    return error.text;
+}
+
+static void test_cuda_direct_by_default(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 4096, 8192);
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+
+    (void)state;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_DIRECT);
+    assert_true(choice.decision.step_count >= 2);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 16384), TCW_STRATEGY_ONESHOT);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 64 << 20), TCW_STRATEGY_TWOSHOT);
+    assert_true(choice.decision.steps[choice.decision.step_count - 1].max_bytes == UINT64_MAX);
+    assert_true(choice.workspace_bytes > 0);
+    assert_true(is_rejected(&choice, "served lane"));
+    /* Captured or not. */
+    desc.flags |= TCW_PLAN_GRAPH;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_DIRECT);
+    /* Small plans need no more than their messages. */
+    desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 1, 8192);
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, 1);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_ONESHOT);
+}
+
+static void test_cuda_served_where_kernels_cannot(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_INT32, TCW_FUSION_NONE, 16, 4096);
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+
+    (void)state;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_NCCL);
+    assert_true(choice.workspace_bytes == 0);
+    assert_true(is_rejected(&choice, "direct lane"));
+    assert_true(is_rejected(&choice, tcw_strategy_name(TCW_STRATEGY_ONESHOT)));
+    desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 16, 4096);
+    desc.strategy = TCW_STRATEGY_NCCL;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    desc.strategy = TCW_STRATEGY_AUTO;
+    choosing.strategy = TCW_STRATEGY_NCCL_SYMMETRIC;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_NCCL_SYMMETRIC);
+    choosing.strategy = TCW_STRATEGY_AUTO;
+    choosing.direct_ranks = ~4ull;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_NCCL);
+    desc.op = TCW_OP_BARRIER;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+}
+
+static void test_cuda_refusals(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 16, 4096);
+    struct tcd_choosing choosing = four_gpus();
+
+    (void)state;
+    desc.lane = TCW_LANE_DIRECT;
+    desc.strategy = TCW_STRATEGY_NCCL;
+    assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "NCCL is in the executors"));
+    desc.strategy = TCW_STRATEGY_LOWPRECISION;
+    assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "direct lane is asked for"));
+    desc.lane = TCW_LANE_SERVED;
+    desc.strategy = TCW_STRATEGY_AUTO;
+    desc.flags |= TCW_PLAN_GRAPH;
+    assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "captured"));
+    desc.flags = 0;
+    choosing.no_library = "libnccl.so.2 is not there";
+    assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "libnccl.so.2 is not there"));
+    desc.lane = TCW_LANE_AUTO;
+    desc.dtype = TCW_INT32;
+    assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "neither lane"));
+    choosing.no_library = NULL;
+    choosing.served_ranks = 1;
+    assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "cannot use a ring"));
+}
+
+static void test_cuda_tuning(void **state)
+{
+    static const char text[] =
+        "{\"version\":1,\"tables\":[{\"ranks\":4,\"steps\":[{\"max_bytes\":4096,\"strategy\":\"oneshot\",\"blocks\":3},"
+        "{\"max_bytes\":100000,\"strategy\":\"twoshot\",\"blocks\":7},{\"max_bytes\":null,\"strategy\":\"oneshot\"}]}]}";
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 16, 2048); /* 64 KiB at most */
+    struct tcd_choosing choosing = four_gpus();
+    struct tcf_issues issues = {0};
+    struct tcf_tuning *tuning = tcf_tuning_parse("t.json", text, strlen(text), &issues);
+    struct tcd_choice choice;
+
+    (void)state;
+    assert_non_null(tuning);
+    choosing.tuning = tuning;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, 2);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_ONESHOT);
+    assert_true(choice.decision.steps[0].max_bytes == 4096);
+    assert_int_equal(choice.decision.steps[0].blocks, 3);
+    assert_int_equal(choice.decision.steps[1].strategy, TCW_STRATEGY_TWOSHOT);
+    assert_true(choice.decision.steps[1].max_bytes == UINT64_MAX);
+    assert_int_equal(choice.decision.steps[1].blocks, 7);
+    assert_non_null(strstr(choice.reason, "t.json"));
+    tcf_tuning_free(tuning);
+    tcf_issues_free(&issues);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_auto_small),  cmocka_unit_test(test_auto_steps), cmocka_unit_test(test_auto_narrow),
-        cmocka_unit_test(test_min_latency), cmocka_unit_test(test_wishes),     cmocka_unit_test(test_abilities),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_moving),
+        cmocka_unit_test(test_auto_small),
+        cmocka_unit_test(test_cuda_direct_by_default),
+        cmocka_unit_test(test_cuda_served_where_kernels_cannot),
+        cmocka_unit_test(test_cuda_refusals),
+        cmocka_unit_test(test_cuda_tuning),
+        cmocka_unit_test(test_auto_steps),
+        cmocka_unit_test(test_auto_narrow),
+        cmocka_unit_test(test_min_latency),
+        cmocka_unit_test(test_wishes),
+        cmocka_unit_test(test_abilities),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_moving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

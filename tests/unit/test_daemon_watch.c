@@ -280,10 +280,83 @@ static void test_lies(void **state)
     assert_int_equal(tcd_judge(&court.evidence, &cause), 0);
 }
 
+/* ---- kernels ---- */
+
+static void test_kernels_are_seen(void **state)
+{
+    struct fixture fixture;
+    const struct tcd_observed *seen;
+    uint64_t since_ns;
+    bool moved;
+
+    (void)state;
+    open_page(&fixture);
+    tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved);
+    assert_false(moved);
+    run(&fixture, 1, 1, 0);
+    assert_int_equal(tcd_page_finished(&fixture.page), 1);
+    atomic_store(&fixture.page.map->device.steps, 40);
+    assert_int_equal(tcd_page_finished(&fixture.page), 40);
+    tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved);
+    assert_true(moved);
+    seen = tcd_page_observed(&fixture.page);
+    assert_int_equal(seen->device_steps, 40);
+    since_ns = seen->device_since_ns;
+    assert_true(since_ns > 0);
+    tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved);
+    assert_false(moved);
+    assert_true(seen->device_since_ns == since_ns);
+    atomic_store(&fixture.page.map->device.fault_step, 41);
+    atomic_store(&fixture.page.map->device.their_step, 39);
+    atomic_store(&fixture.page.map->device.fault, tcw_abort_pack(TCW_ETIMEOUT, 3));
+    tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved);
+    assert_true(moved);
+    assert_true(seen->device_fault == tcw_abort_pack(TCW_ETIMEOUT, 3));
+    assert_int_equal(seen->device_fault_step, 41);
+    assert_int_equal(seen->device_their_step, 39);
+    close_page(&fixture);
+}
+
+static void test_kernels_are_judged(void **state)
+{
+    struct tcd_observed ranks[4] = {{.device_steps = 40}, {.device_steps = 40}, {.device_steps = 40}, {.device_steps = 39}};
+    struct tcd_evidence evidence = {.nranks = 4, .lane = TCW_LANE_DIRECT, .now_ns = 1};
+    struct tcw_error cause;
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 4; i++)
+        evidence.ranks[i] = &ranks[i];
+    assert_int_equal(tcd_judge(&evidence, &cause), 0);
+    /* Rank 0 waited for rank 1, which waits itself: for rank 3. */
+    ranks[0].device_fault = tcw_abort_pack(TCW_ETIMEOUT, 1);
+    ranks[0].device_fault_step = 41;
+    ranks[1].device_fault = tcw_abort_pack(TCW_ETIMEOUT, 3);
+    ranks[1].device_fault_step = 41;
+    ranks[1].device_their_step = 39;
+    assert_int_equal(tcd_judge(&evidence, &cause), TCW_ETIMEOUT);
+    assert_int_equal(cause.rank, 3);
+    assert_int_equal(cause.step, 39);
+    assert_non_null(strstr(cause.text, "run 41 on rank 1"));
+    /* Each blames the other: one of them is as good as the other. */
+    ranks[1].device_fault = tcw_abort_pack(TCW_EMISMATCH, 0);
+    assert_int_equal(tcd_judge(&evidence, &cause), TCW_ETIMEOUT);
+    assert_int_equal(cause.rank, 1);
+    /* Nobody to blame; and nonsense is no fault. */
+    ranks[0].device_fault = tcw_abort_pack(TCW_EBUSY, TCW_NOBODY);
+    ranks[1].device_fault = 0;
+    assert_int_equal(tcd_judge(&evidence, &cause), TCW_EBUSY);
+    assert_true(cause.rank == TCW_NOBODY);
+    ranks[0].device_fault = 0x7fffffffull;
+    assert_int_equal(tcd_judge(&evidence, &cause), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counts_differences),
+        cmocka_unit_test(test_kernels_are_seen),
+        cmocka_unit_test(test_kernels_are_judged),
         cmocka_unit_test(test_still),
         cmocka_unit_test(test_records),
         cmocka_unit_test(test_noise),

@@ -21,7 +21,7 @@ struct fixture {
     struct tcd_stats *stats;
 };
 
-static const struct tcd_stats_capacity capacity = {.devices = 4, .clients = 8, .groups = 4, .members = 16};
+static const struct tcd_stats_capacity capacity = {.devices = 4, .clients = 8, .groups = 4, .members = 16, .communicators = 2};
 
 static int setup(void **state)
 {
@@ -119,9 +119,9 @@ static void test_discovery_by_name(void **state)
     const struct tcw_stats_table_view *table = tcw_stats_reader_table(reader, "latency");
     assert_non_null(table);
     assert_null(tcw_stats_reader_table(reader, "no such table"));
-    assert_int_equal(tcw_stats_reader_table_count(reader), 7);
+    assert_int_equal(tcw_stats_reader_table_count(reader), 8);
     assert_ptr_equal(tcw_stats_reader_table_at(reader, 5), table);
-    assert_null(tcw_stats_reader_table_at(reader, 7));
+    assert_null(tcw_stats_reader_table_at(reader, 8));
     unsigned char *row = malloc(table->row_bytes);
     assert_int_equal(tcw_stats_reader_copy(reader, table, 0, row), 1);
     const struct tcw_stats_field_view *buckets = tcw_stats_table_field(table, "buckets");
