@@ -291,11 +291,13 @@ static void rank_memory(struct rank *rank)
     RANK_NCCL(start(rank, 1, &comm));
     RANK_NCCL(ncclMemAlloc(&pointer, 5000));
     RANK_CUDA(cuMemsetD8((CUdeviceptr)pointer, 1, 5000));
+    RANK_CUDA(cuCtxSynchronize()); /* freeing does not wait */
     RANK_NCCL(ncclCommWindowRegister(comm, pointer, 5000, &window, NCCL_WIN_COLL_SYMMETRIC));
     RANK_CHECK(window);
     RANK_NCCL(ncclCommWindowDeregister(comm, window));
     RANK_NCCL(ncclMemFree(pointer));
     RANK_NCCL(ncclCommDestroy(comm));
+    RANK_CUDA(cuCtxSynchronize());
 }
 
 static void test_memory(void **state)
