@@ -34,7 +34,8 @@ static uint32_t room(const struct tck_cuda_args *args)
 static int shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
     uint32_t shard = tck_twoshot_shard((uint32_t)args->run.tokens * args->run.row_packs, args->link.nranks);
-    uint32_t blocks = target->blocks ? target->blocks : BLOCKS, threads = whole_warps(quotient_up(shard, blocks));
+    uint32_t blocks = least(target->blocks ? target->blocks : BLOCKS, TCK_CUDA_MOST_BLOCKS),
+             threads = whole_warps(quotient_up(shard, blocks));
     threads = threads < NARROWEST ? NARROWEST : least(threads, TCK_TWOSHOT_THREADS);
     blocks = least(blocks, quotient_up(shard, threads));
     blocks = least(blocks, room(args) / threads);
@@ -65,7 +66,8 @@ static uint32_t choose_cluster(const struct tck_cuda_args *args, const struct tc
 static int shape_norm(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
     uint32_t rows = tck_twoshot_tokens((uint32_t)args->run.tokens, args->link.nranks, 0);
-    uint32_t blocks = target->blocks ? target->blocks : BLOCKS, cluster = choose_cluster(args, target, rows, blocks);
+    uint32_t blocks = least(target->blocks ? target->blocks : BLOCKS, TCK_CUDA_MOST_BLOCKS),
+             cluster = choose_cluster(args, target, rows, blocks);
     uint32_t clusters = least(rows, blocks < cluster ? 1 : blocks / cluster);
     clusters = least(clusters, room(args) / args->run.row_packs);
     *shape = (struct tck_cuda_shape){.grid = clusters * cluster,

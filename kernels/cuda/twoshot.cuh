@@ -163,10 +163,8 @@ template <int NR> struct tck_twoshot {
 /* The stations of all rounds; a flow has scatter, reduce and finish. Its begun() is the last thing before the first wait. */
 template <int NR, class FLOW> TCK_DEVICE void tck_twoshot_rounds(struct tck_twoshot<NR> &two, FLOW &flow, uint64_t start)
 {
-    uint64_t arrived = 0;
     flow.scatter(0);
-    if (threadIdx.x == 0)
-        arrived = tck_turn_arrive(two.args.link);
+    const struct tck_entry entry = tck_turn_enter(two.args, two.turn, 0);
     if (!two.turn.dead)
         two.clear_dirty();
     flow.begun();
@@ -180,9 +178,7 @@ template <int NR, class FLOW> TCK_DEVICE void tck_twoshot_rounds(struct tck_twos
             flow.finish(round - 1);
     }
     flow.finish(two.rounds - 1);
-    if (threadIdx.x == 0)
-        tck_turn_advance(two.args, two.turn, arrived, 0);
-    tck_turn_leave(two.args, two.turn, start);
+    tck_turn_leave(two.args, two.turn, entry, 0, start);
 }
 
 /* Blocks of the largest size that an SM has registers for. */

@@ -30,46 +30,105 @@ TCK_DEVICE bool tck_row_of(const struct tck_twoshot<NR> &two, const struct tck_r
     return at < tck_twoshot_tokens(tokens, two.ranks(), shard);
 }
 
-template <int ROWS> using tck_row_totals = float[2][ROWS][TCK_MAX_CLUSTER * TCK_TWOSHOT_THREADS / 32];
+/*
+ * The sums of ROWS rows over all threads of a cluster, in all of them; tck_cluster_sum for several rows at once. The order within a row is
+ * the same, and so is the argument for two places: see there.
+ */
+template <int ROWS> struct tck_rows_sum {
+    enum { PARTS = TCK_MAX_CLUSTER * TCK_TWOSHOT_THREADS / 32 };
+    uint64_t barrier[2];
+    __align__(16) float parts[2][PARTS][ROWS];
 
-/* tck_row_total for several rows at once, behind one barrier. The order within a row is the same. */
-template <int ROWS>
-TCK_DEVICE void tck_rows_total(const struct tck_place &place, float mine[ROWS], tck_row_totals<ROWS> &partial, uint32_t parity)
-{
-    const uint32_t lane = threadIdx.x & 31, warps = blockDim.x / 32, mail = place.block * warps + threadIdx.x / 32;
-#pragma unroll
-    for (int i = 0; i < ROWS; i++)
-        mine[i] = tck_warp_total(mine[i]);
+    /* Every thread of the cluster, first of all; what it announces is waited for in `begun`, before the first sum. */
+    TCK_MEMBER void begin(const struct tck_place &place)
+    {
 #if __CUDA_ARCH__ >= 900
-    if (place.cluster > 1) {
-        if (lane < place.cluster) {
-#pragma unroll
-            for (int i = 0; i < ROWS; i++) {
-                uint32_t here = (uint32_t)__cvta_generic_to_shared(&partial[parity][i][mail]), there;
-                asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(lane));
-                asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there), "f"(mine[i]) : "memory");
-            }
+        if (place.cluster == 1)
+            return;
+        if (threadIdx.x == 0) {
+            for (int i = 0; i < 2; i++)
+                asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"((uint32_t)__cvta_generic_to_shared(&barrier[i])) : "memory");
+            asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
         }
         asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-        asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-    } else
 #endif
+    }
+    TCK_MEMBER void begun(const struct tck_place &place)
     {
-        if (lane == 0) {
+#if __CUDA_ARCH__ >= 900
+        if (place.cluster > 1)
+            asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+    }
+
+#if __CUDA_ARCH__ >= 900
+    static TCK_MEMBER void send(uint32_t at, uint32_t barrier_there, const float mine[ROWS])
+    {
+        if (ROWS == 4)
+            asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(at),
+                         "r"(__float_as_uint(mine[0])), "r"(__float_as_uint(mine[1 % ROWS])), "r"(__float_as_uint(mine[2 % ROWS])),
+                         "r"(__float_as_uint(mine[3 % ROWS])), "r"(barrier_there)
+                         : "memory");
+        else if (ROWS == 2)
+            asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v2.b32 [%0], {%1, %2}, [%3];" ::"r"(at),
+                         "r"(__float_as_uint(mine[0])), "r"(__float_as_uint(mine[1 % ROWS])), "r"(barrier_there)
+                         : "memory");
+        else
+            asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(at),
+                         "r"(__float_as_uint(mine[0])), "r"(barrier_there)
+                         : "memory");
+    }
+
+    TCK_MEMBER void exchange(const struct tck_place &place, const float mine[ROWS], uint32_t batch, uint32_t part)
+    {
+        const uint32_t which = batch & 1, parity = batch >> 1 & 1, bytes = place.cluster * blockDim.x / 32 * ROWS * 4;
+        const uint32_t here = (uint32_t)__cvta_generic_to_shared(&barrier[which]), lane = threadIdx.x & 31;
+        if (lane < place.cluster) {
+            uint32_t at = (uint32_t)__cvta_generic_to_shared(&parts[which][part][0]), at_there, barrier_there;
+            asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(at_there) : "r"(at), "r"(lane));
+            asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(barrier_there) : "r"(here), "r"(lane));
+            send(at_there, barrier_there, mine);
+        }
+        if (threadIdx.x == 0)
+            asm volatile("mbarrier.arrive.expect_tx.relaxed.cluster.shared::cta.b64 _, [%0], %1;" ::"r"(here), "r"(bytes) : "memory");
+        asm volatile("{\n"
+                     ".reg .pred done;\n"
+                     "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+                     "@!done bra again;\n"
+                     "}" ::"r"(here),
+                     "r"(parity)
+                     : "memory");
+    }
+#endif
+
+    /* Every thread of the cluster, `batch` counting the calls from 0. */
+    TCK_MEMBER void total(const struct tck_place &place, float mine[ROWS], uint32_t batch)
+    {
+        const uint32_t lane = threadIdx.x & 31, warps = blockDim.x / 32, part = place.block * warps + threadIdx.x / 32;
+#pragma unroll
+        for (int i = 0; i < ROWS; i++)
+            mine[i] = tck_warp_total(mine[i]);
+#if __CUDA_ARCH__ >= 900
+        if (place.cluster > 1)
+            exchange(place, mine, batch, part);
+        else
+#endif
+        {
 #pragma unroll
             for (int i = 0; i < ROWS; i++)
-                partial[parity][i][mail] = mine[i];
+                if (lane == 0)
+                    parts[batch & 1][part][i] = mine[i];
+            __syncthreads();
         }
-        __syncthreads();
-    }
 #pragma unroll
-    for (int i = 0; i < ROWS; i++) {
-        float total = 0;
-        for (uint32_t w = lane; w < place.cluster * warps; w += 32)
-            total = __fadd_rn(total, partial[parity][i][w]);
-        mine[i] = tck_warp_total(total);
+        for (int i = 0; i < ROWS; i++) {
+            mine[i] = 0;
+            for (uint32_t w = lane; w < place.cluster * warps; w += 32)
+                mine[i] = __fadd_rn(mine[i], parts[batch & 1][w][i]);
+            mine[i] = tck_warp_total(mine[i]);
+        }
     }
-}
+};
 
 /* u, from the sum of all ranks. */
 template <class T> TCK_DEVICE uint4 tck_row_u(const struct tck_cuda_operation &run, uint32_t pack, uint4 sum, uint4 residual)
@@ -84,15 +143,15 @@ template <class T, int NR> struct tck_short_rows {
     enum { ROWS = tck_batch<NR>::ROWS, PEERS = tck_twoshot<NR>::PEERS };
     struct tck_twoshot<NR> &two;
     const struct tck_rows &rows;
-    tck_row_totals<ROWS> &partial;
-    uint32_t parity;
+    tck_rows_sum<ROWS> &sums;
+    uint32_t batch;
     uint32_t pack;
     uint4 gamma;
     float factor;
     uint4 own, own_before; /* this rank's sums of the running round and of the one before */
 
-    TCK_MEMBER tck_short_rows(struct tck_twoshot<NR> &t, const struct tck_rows &r, tck_row_totals<ROWS> &p)
-        : two(t), rows(r), partial(p), parity(0), pack(tck_place_pack(r.place, t.run, 0)), own(make_uint4(0, 0, 0, 0))
+    TCK_MEMBER tck_short_rows(struct tck_twoshot<NR> &t, const struct tck_rows &r, tck_rows_sum<ROWS> &s)
+        : two(t), rows(r), sums(s), batch(0), pack(tck_place_pack(r.place, t.run, 0)), own(make_uint4(0, 0, 0, 0))
     {
         two.column = rows.cluster * two.run.row_packs + (mine() ? pack : 0);
         gamma = tck_load_gamma<T>(two.run, pack);
@@ -102,7 +161,7 @@ template <class T, int NR> struct tck_short_rows {
     TCK_MEMBER bool mine() const { return pack < two.run.row_packs; }
     TCK_MEMBER uint4 load(const void *base, uint64_t row) const { return ((const uint4 *)base)[row * two.run.row_packs + pack]; }
 
-    TCK_MEMBER void begun() const { tck_cluster_begun(rows.place); }
+    TCK_MEMBER void begun() const { sums.begun(rows.place); }
 
     TCK_MEMBER void scatter(uint32_t round) const
     {
@@ -146,12 +205,11 @@ template <class T, int NR> struct tck_short_rows {
             ((uint4 *)two.run.residual_out)[row * two.run.row_packs + pack] = v[i];
             squares[i] = tck_pack_squares<T>(two.run, v[i]);
         }
-        tck_rows_total<ROWS>(rows.place, squares, partial, parity);
-        parity ^= 1;
+        sums.total(rows.place, squares, batch++);
 #pragma unroll
         for (uint32_t i = 0; i < ROWS; i++)
             if (tck_row_of(two, rows, first + i, round, &row)) /* the same for all threads of the block */
-                tck_pack_finish<T>(two.run, row, pack, v[i], gamma, tck_row_inverse(two.run, squares[i]), factor);
+                tck_pack_finish<T>(two.run, row, pack, v[i], gamma, tck_row_inverse(rows.place, two.run, squares[i]), factor);
     }
 
     TCK_MEMBER void finish(uint32_t round)
@@ -183,12 +241,12 @@ template <class T, int NR> struct tck_short_rows {
 template <class T, int NR> struct tck_long_rows {
     struct tck_twoshot<NR> &two;
     const struct tck_rows &rows;
-    tck_row_totals<1> &partial;
-    uint32_t parity;
+    tck_rows_sum<1> &sums;
+    uint32_t batch;
     float factor;
 
-    TCK_MEMBER tck_long_rows(struct tck_twoshot<NR> &t, const struct tck_rows &r, tck_row_totals<1> &p)
-        : two(t), rows(r), partial(p), parity(0), factor(tck_quant_factor(t.run))
+    TCK_MEMBER tck_long_rows(struct tck_twoshot<NR> &t, const struct tck_rows &r, tck_rows_sum<1> &s)
+        : two(t), rows(r), sums(s), batch(0), factor(tck_quant_factor(t.run))
     {
     }
 
@@ -201,7 +259,7 @@ template <class T, int NR> struct tck_long_rows {
     }
     TCK_MEMBER uint64_t at(uint64_t row, uint32_t pack) const { return row * two.run.row_packs + pack; }
 
-    TCK_MEMBER void begun() const { tck_cluster_begun(rows.place); }
+    TCK_MEMBER void begun() const { sums.begun(rows.place); }
 
     TCK_MEMBER void scatter(uint32_t round)
     {
@@ -240,9 +298,8 @@ template <class T, int NR> struct tck_long_rows {
                 u[at(row, pack)] = sum;
                 squares[0] = __fadd_rn(squares[0], tck_pack_squares<T>(two.run, sum));
             }
-        tck_rows_total<1>(rows.place, squares, partial, parity);
-        parity ^= 1;
-        const float inverse = tck_row_inverse(two.run, squares[0]);
+        sums.total(rows.place, squares, batch++);
+        const float inverse = tck_row_inverse(rows.place, two.run, squares[0]);
         for (uint32_t step = 0; step < rows.place.steps; step++) {
             bool has = take(step, &pack);
             tck_pack_finish<T>(two.run, row, pack, has ? u[at(row, pack)] : make_uint4(0, 0, 0, 0), tck_load_gamma<T>(two.run, pack),
@@ -261,22 +318,27 @@ template <class T, int NR> struct tck_long_rows {
 
 template <class T, int NR> TCK_DEVICE void tck_twoshot_norm(const struct tck_cuda_args &args)
 {
-    __shared__ tck_row_totals<tck_batch<NR>::ROWS> partial;
+    __shared__ tck_rows_sum<tck_batch<NR>::ROWS> sums;
+    __shared__ tck_rows_sum<1> sum; /* for long rows */
     const uint64_t start = tck_global_ns();
     struct tck_twoshot<NR> two(args);
     struct tck_rows rows;
+    tck_args_touch(args);
     rows.place = tck_place_find(args.run);
     rows.cluster = blockIdx.x / rows.place.cluster;
     rows.clusters = gridDim.x / rows.place.cluster;
-    tck_cluster_begin(rows.place);
+    if (rows.place.steps == 1)
+        sums.begin(rows.place);
+    else
+        sum.begin(rows.place);
     tck_stream_order(args.run);
     const uint32_t longest = tck_twoshot_tokens((uint32_t)args.run.tokens, two.ranks(), 0);
     two.begin(rows.clusters * args.run.row_packs, (longest + rows.clusters - 1) / rows.clusters);
     if (rows.place.steps == 1) {
-        struct tck_short_rows<T, NR> flow(two, rows, partial);
+        struct tck_short_rows<T, NR> flow(two, rows, sums);
         tck_twoshot_rounds(two, flow, start);
     } else {
-        struct tck_long_rows<T, NR> flow(two, rows, *(tck_row_totals<1> *)partial);
+        struct tck_long_rows<T, NR> flow(two, rows, sum);
         tck_twoshot_rounds(two, flow, start);
     }
 }

@@ -88,6 +88,7 @@ template <class T, int NR> TCK_DEVICE void tck_twoshot_plain(const struct tck_cu
 {
     const uint64_t start = tck_global_ns();
     struct tck_twoshot<NR> two(args);
+    tck_args_touch(args);
     tck_stream_order(args.run);
     struct tck_plain_flow<T, NR> flow(two);
     tck_twoshot_rounds(two, flow, start);

@@ -1,0 +1,82 @@
+/*
+ * Kernels of the all-reduce family on GPUs, one process per GPU, without the daemon: correctness, speed, and what happens when a rank dies.
+ *
+ *   comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--replays R] [--large] [--no-nccl] [--json FILE] [--label TEXT]
+ *
+ * Exit status: 0, 1 when something is wrong, 77 where there are not two GPUs.
+ */
+#include "comm_modes.h"
+#include "comm_rank.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--replays R] [--large] [--no-nccl]\n"
+                    "                  [--json FILE] [--label TEXT]\n");
+    return 2;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(const struct comm_options *options);
+} modes[] = {{"check", comm_check}, {"time", comm_time}, {"sweep", comm_sweep}, {"kill", comm_kill}};
+
+static int parse(int argc, char **argv, struct comm_options *options)
+{
+    static const struct option list[] = {
+        {"ranks", required_argument, NULL, 'n'},   {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'x'},
+        {"replays", required_argument, NULL, 'r'}, {"large", no_argument, NULL, 'l'},         {"no-nccl", no_argument, NULL, 'N'},
+        {"json", required_argument, NULL, 'j'},    {"label", required_argument, NULL, 't'},   {0}};
+    int letter;
+    while ((letter = getopt_long(argc, argv, "", list, NULL)) >= 0)
+        switch (letter) {
+        case 'n':
+            options->ranks = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 's':
+            options->seconds = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'x':
+            options->seed = strtoull(optarg, NULL, 10);
+            break;
+        case 'r':
+            options->replays = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'l':
+            options->long_sizes = true;
+            break;
+        case 'N':
+            options->nccl = false;
+            break;
+        case 'j':
+            options->json = optarg;
+            break;
+        case 't':
+            options->label = optarg;
+            break;
+        default:
+            return -1;
+        }
+    return options->ranks <= COMM_MAX_RANKS && options->replays && options->seconds ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct comm_options options = {.seconds = 10, .seed = 1, .replays = 20, .nccl = true, .label = ""};
+    if (argc < 2 || parse(argc - 1, argv + 1, &options))
+        return usage();
+    if (!options.ranks)
+        options.ranks = comm_gpu_count();
+    if (options.ranks < 2) {
+        printf("two GPUs are needed\n");
+        return COMM_SKIP;
+    }
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+        if (!strcmp(argv[1], modes[i].name))
+            return modes[i].run(&options);
+    return usage();
+}

@@ -1,0 +1,28 @@
+/*
+ * The modes of comm_bench. Each forks its own ranks. 0, COMM_SKIP or 1.
+ *
+ * Owner: the main program's process. Threads: one.
+ */
+#ifndef TRTCOLL_TESTS_GPU_COMM_MODES_H
+#define TRTCOLL_TESTS_GPU_COMM_MODES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct comm_options {
+    uint32_t ranks;
+    uint32_t seconds;  /* check: how long to draw cases; every mode: at most about thrice that */
+    uint64_t seed;     /* check */
+    bool long_sizes;   /* time: up to 32 MB instead of 8 */
+    bool nccl;         /* time: measure the library beside ours */
+    uint32_t replays;  /* time */
+    const char *json;  /* time, sweep: file for the numbers */
+    const char *label; /* what the numbers are filed under */
+};
+
+int comm_check(const struct comm_options *options);
+int comm_time(const struct comm_options *options);
+int comm_sweep(const struct comm_options *options);
+int comm_kill(const struct comm_options *options);
+
+#endif
