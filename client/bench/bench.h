@@ -33,7 +33,15 @@ struct settings {
     uint64_t soak_bytes;
     const char *socket_path; /* NULL: own daemon */
     const char *daemon_path; /* NULL: looked for */
+    bool cuda;               /* GPUs instead of host devices; what follows is about them */
+    bool configured_group;   /* own daemon: its configuration has the group BENCH_GROUP, and it prepares a communicator for that */
+    uint32_t parts;          /* a bit for each of figures.h */
+    uint32_t replays;
+    const char *save_path; /* file for JSON, beside the table; NULL: none */
+    const char *command;   /* how this program was called */
 };
+
+#define BENCH_GROUP "bench"
 
 struct machine {
     char cpu[128], kernel[128], library[64];
@@ -91,6 +99,9 @@ bool bench_interrupted(void);
 void machine_describe(struct machine *machine);
 /* The directory of this program, without a trailing slash; "" if unknown. */
 void machine_own_directory(char *directory, size_t size);
+
+/* Everything about GPUs: measures, reports, and returns the exit code. EXIT_USAGE after a message where CUDA is not built in. */
+int cuda_measure(struct settings *settings);
 
 void report_text(const struct settings *settings, const struct results *results);
 void report_json(const struct settings *settings, const struct results *results);

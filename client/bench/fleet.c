@@ -29,6 +29,7 @@ struct fleet {
     uint32_t nranks;
     pid_t pids[BENCH_MAX_RANKS]; /* 0: reaped */
     char group[64];
+    fleet_body body;
 };
 
 int fleet_complain(const struct fleet_rank *rank, const char *what, int code)
@@ -44,21 +45,33 @@ void *fleet_slot(struct fleet *fleet, uint32_t rank)
     return (char *)fleet->shared + 4096 + rank * fleet->slot_bytes;
 }
 
-static int attach_and_run(struct fleet_rank *rank, fleet_body body)
+int fleet_attach(struct fleet_rank *rank)
 {
     struct trtcoll_ctx_options options = TRTCOLL_CTX_OPTIONS_INIT;
     options.socket_path = rank->settings->socket_path;
     options.name = "trtcoll-bench";
+    if (rank->settings->cuda)
+        options.device = (int32_t)rank->rank;
     int code = trtcoll_ctx_open(&options, &rank->ctx);
-    if (code != 0)
-        return fleet_complain(rank, "attach", code);
-    code = trtcoll_group_create(rank->ctx, rank->fleet->group, rank->nranks, rank->rank, 0, &rank->group);
-    code = code == 0 ? body(rank) : fleet_complain(rank, "group", code);
-    trtcoll_ctx_close(rank->ctx);
-    return code;
+    return code == 0 ? 0 : fleet_complain(rank, "attach", code);
 }
 
-static void become_rank(struct fleet *fleet, const struct settings *settings, uint32_t number, fleet_body body, const void *arg,
+int fleet_enter(struct fleet_rank *rank, const char *name)
+{
+    int code = name ? trtcoll_group_join(rank->ctx, name, (int)rank->rank, 0, &rank->group)
+                    : trtcoll_group_create(rank->ctx, rank->fleet->group, rank->nranks, rank->rank, 0, &rank->group);
+    return code == 0 ? 0 : fleet_complain(rank, "group", code);
+}
+
+static int run_attached(struct fleet_rank *rank)
+{
+    int code = fleet_attach(rank);
+    if (code == 0)
+        code = fleet_enter(rank, NULL);
+    return code == 0 ? rank->fleet->body(rank) : code;
+}
+
+static void become_rank(struct fleet *fleet, const struct settings *settings, uint32_t number, fleet_body start, const void *arg,
                         pid_t parent)
 {
     struct fleet_rank rank = {
@@ -69,14 +82,18 @@ static void become_rank(struct fleet *fleet, const struct settings *settings, ui
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);
-    loop_pin(number);
-    int code = attach_and_run(&rank, body);
+    if (!settings->cuda) /* threads of CUDA and NCCL would have to share the processor */
+        loop_pin(number);
+    int code = start(&rank);
+    trtcoll_ctx_close(rank.ctx);
     if (code != 0)
         atomic_store(&fleet->shared->failed, 1);
     _exit(code == 0 ? 0 : 1);
 }
 
-struct fleet *fleet_start(const struct settings *settings, uint32_t nranks, size_t slot_bytes, fleet_body body, const void *arg)
+/* `start` runs in the processes, and the body within it. */
+static struct fleet *launch(const struct settings *settings, uint32_t nranks, size_t slot_bytes, fleet_body start, fleet_body body,
+                            const void *arg)
 {
     static uint32_t number;
     pid_t parent = getpid();
@@ -84,6 +101,7 @@ struct fleet *fleet_start(const struct settings *settings, uint32_t nranks, size
     if (!fleet)
         return NULL;
     fleet->nranks = nranks;
+    fleet->body = body;
     fleet->slot_bytes = (slot_bytes + 4095) / 4096 * 4096;
     fleet->bytes = 4096 + nranks * fleet->slot_bytes;
     fleet->shared = mmap(NULL, fleet->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -97,7 +115,7 @@ struct fleet *fleet_start(const struct settings *settings, uint32_t nranks, size
     for (uint32_t rank = 0; rank < nranks; rank++) {
         fleet->pids[rank] = fork();
         if (fleet->pids[rank] == 0)
-            become_rank(fleet, settings, rank, body, arg, parent);
+            become_rank(fleet, settings, rank, start, arg, parent);
         if (fleet->pids[rank] < 0) {
             fprintf(stderr, "trtcoll-bench: fork: %s\n", strerror(errno));
             fleet->pids[rank] = 0;
@@ -106,6 +124,16 @@ struct fleet *fleet_start(const struct settings *settings, uint32_t nranks, size
         }
     }
     return fleet;
+}
+
+struct fleet *fleet_start(const struct settings *settings, uint32_t nranks, size_t slot_bytes, fleet_body body, const void *arg)
+{
+    return launch(settings, nranks, slot_bytes, run_attached, body, arg);
+}
+
+struct fleet *fleet_start_bare(const struct settings *settings, uint32_t nranks, size_t slot_bytes, fleet_body body, const void *arg)
+{
+    return launch(settings, nranks, slot_bytes, body, body, arg);
 }
 
 /* Reaps what has ended. Returns how many are left. */
@@ -127,6 +155,11 @@ static uint32_t reap(struct fleet *fleet)
             fprintf(stderr, "trtcoll-bench: rank %u: killed by signal %d\n", rank, WTERMSIG(status));
     }
     return left;
+}
+
+bool fleet_ended(struct fleet *fleet)
+{
+    return reap(fleet) < fleet->nranks;
 }
 
 int fleet_wait(struct fleet *fleet, uint32_t timeout_s)

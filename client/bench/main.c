@@ -2,6 +2,7 @@
  * trtcoll-bench: how fast it is, beside Open MPI, from one run on one machine.
  */
 #include "bench.h"
+#include "figures.h"
 #include "server.h"
 
 #include <errno.h>
@@ -33,6 +34,15 @@ static const char help[] =
     "  --socket PATH     use the daemon behind this socket\n"
     "  --daemon PATH     program to start as the daemon\n"
     "  --help, --version\n"
+    "\n"
+    "GPUs, beside NCCL in process, with a daemon of its own for every part:\n"
+    "  --device cuda     instead of host devices; one process per GPU, bf16, hidden 8192, everything checked\n"
+    "  --only PARTS      some of direct,norm,fp8,served,served-nccl,restart,memory (default all)\n"
+    "  --ranks N         GPUs (default 2)\n"
+    "  --sizes LOW:HIGH  message sizes (default 16K:256M); those of the tables between\n"
+    "  --replays N       of a graph of 50 operations, 1 to 101 (default 20)\n"
+    "  --save FILE       JSON into FILE, and the tables to the terminal\n"
+    "  --json, --daemon  as above\n"
     "\n"
     "exit status: 0 done, 1 a measurement failed or a soak lost something, 2 usage, 3 no daemon\n";
 
@@ -106,6 +116,10 @@ enum {
     OPTION_SOAK,
     OPTION_RATE,
     OPTION_BYTES,
+    OPTION_REPLAYS,
+    OPTION_DEVICE,
+    OPTION_ONLY,
+    OPTION_SAVE,
     OPTION_JSON,
     OPTION_SOCKET,
     OPTION_DAEMON,
@@ -126,6 +140,10 @@ static const struct option options[] = {
     {"soak", required_argument, NULL, OPTION_SOAK},
     {"rate", required_argument, NULL, OPTION_RATE},
     {"bytes", required_argument, NULL, OPTION_BYTES},
+    {"replays", required_argument, NULL, OPTION_REPLAYS},
+    {"device", required_argument, NULL, OPTION_DEVICE},
+    {"only", required_argument, NULL, OPTION_ONLY},
+    {"save", required_argument, NULL, OPTION_SAVE},
     {"json", no_argument, NULL, OPTION_JSON},
     {"socket", required_argument, NULL, OPTION_SOCKET},
     {"daemon", required_argument, NULL, OPTION_DAEMON},
@@ -153,6 +171,11 @@ static int apply_number(int option, const char *text, struct settings *settings)
         if (!parse_number(text, false, 1, 10000, &number))
             return usage("--budget-ms takes 1 to 10000", text);
         settings->budget_ns = (uint64_t)(number * 1e6);
+        return -1;
+    case OPTION_REPLAYS:
+        if (!parse_number(text, false, 1, 101, &number))
+            return usage("--replays takes 1 to 101", text);
+        settings->replays = (uint32_t)number;
         return -1;
     case OPTION_IDLE:
         return parse_number(text, false, 0, 3600, &settings->idle_s) ? -1 : usage("--idle takes 0 to 3600 seconds", text);
@@ -183,6 +206,14 @@ static int apply_word(int option, const char *text, struct settings *settings)
         return (settings->peers[PEER_DIRECT] && settings->peers[PEER_SERVED]) == (strcmp(text, "both") == 0)
                    ? -1
                    : usage("--lane takes direct, served or both", text);
+    case OPTION_DEVICE:
+        settings->cuda = strcmp(text, "cuda") == 0;
+        return settings->cuda || strcmp(text, "host") == 0 ? -1 : usage("--device takes host or cuda", text);
+    case OPTION_ONLY:
+        return figures_parse_parts(text, &settings->parts) ? -1 : usage("--only takes parts, with commas between", text);
+    case OPTION_SAVE:
+        settings->save_path = text;
+        return -1;
     case OPTION_QUICK:
         settings->rounds = 3;
         settings->budget_ns = 10000000;
@@ -210,11 +241,35 @@ static int apply_word(int option, const char *text, struct settings *settings)
     }
 }
 
+/* What goes with which device. -1, or the exit code. */
+static int check_device(struct settings *settings)
+{
+    uint64_t sizes[FIGURES_MAX_SIZES];
+    if (!settings->cuda && settings->low == 0) {
+        settings->low = 8;
+        settings->high = 64u << 20;
+    }
+    if (!settings->cuda)
+        return settings->save_path || settings->parts ? usage("--only and --save go with --device cuda", "host") : -1;
+    if (settings->socket_path || settings->soak_s > 0)
+        return usage("--socket and --soak do not go with --device", "cuda");
+    if (settings->low == 0) {
+        settings->low = 16u << 10;
+        settings->high = 256u << 20;
+    }
+    if (settings->parts == 0)
+        settings->parts = (1u << PARTS) - 1;
+    for (uint32_t part = 0; part < STAGES; part++)
+        if (settings->parts & 1u << part && figures_sizes(part, settings->low, settings->high, sizes) == 0)
+            return usage("--sizes has none of the sizes of this part", figures_part_name(part));
+    return -1;
+}
+
 static int parse_options(int argc, char **argv, struct settings *settings)
 {
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         bool number = option == OPTION_RANKS || option == OPTION_ROUNDS || option == OPTION_BUDGET || option == OPTION_IDLE ||
-                      option == OPTION_SOAK || option == OPTION_RATE || option == OPTION_BYTES;
+                      option == OPTION_SOAK || option == OPTION_RATE || option == OPTION_BYTES || option == OPTION_REPLAYS;
         int status = number ? apply_number(option, optarg, settings) : apply_word(option, optarg, settings);
         if (status >= 0)
             return status;
@@ -222,7 +277,7 @@ static int parse_options(int argc, char **argv, struct settings *settings)
     if (optind < argc)
         return usage("unexpected argument", argv[optind]);
     settings->peers[PEER_MPI] = settings->peers[PEER_MPI] && !settings->bf16;
-    return -1;
+    return check_device(settings);
 }
 
 static int soak(const struct settings *settings, struct results *results)
@@ -249,23 +304,35 @@ static int measure(const struct settings *settings, pid_t daemon, struct results
     return status;
 }
 
+static void join_arguments(int argc, char **argv, char *text, size_t size)
+{
+    size_t used = 0;
+    for (int i = 0; i < argc && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i ? " " : "", argv[i]);
+}
+
 int main(int argc, char **argv)
 {
     static struct results results;
     struct settings settings = {.ranks = 2,
-                                .low = 8,
-                                .high = 64u << 20,
                                 .rounds = 5,
                                 .budget_ns = 40000000,
                                 .peers = {true, true, true},
                                 .idle_s = 3,
                                 .soak_rate = 2000,
-                                .soak_bytes = 4096};
+                                .soak_bytes = 4096,
+                                .replays = 20};
+    char command[1024];
     struct server server;
     int status = parse_options(argc, argv, &settings);
     if (status >= 0)
         return status;
     catch_signals();
+    if (settings.cuda) {
+        join_arguments(argc, argv, command, sizeof(command));
+        settings.command = command;
+        return cuda_measure(&settings);
+    }
     machine_describe(&results.machine);
     status = server_start(&settings, &server);
     if (status == 0) {

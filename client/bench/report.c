@@ -2,6 +2,7 @@
  * The same results twice: a table for people, JSON for programs.
  */
 #include "bench.h"
+#include "json_text.h"
 
 #include <stdio.h>
 
@@ -87,25 +88,10 @@ void report_text(const struct settings *settings, const struct results *results)
             print_soak(settings, soak_names[i], &results->soak[i]);
 }
 
-/* A JSON string. */
-static void put_string(const char *text)
-{
-    putchar('"');
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
-            printf("\\%c", *text);
-        else if ((unsigned char)*text < 0x20)
-            printf("\\u%04x", (unsigned)*text);
-        else
-            putchar(*text);
-    }
-    putchar('"');
-}
-
 static void put_member(const char *key, const char *text)
 {
     printf("\"%s\": ", key);
-    put_string(text);
+    json_text(stdout, text);
 }
 
 static void put_peer(const char *key, double ns, uint64_t bytes)

@@ -52,7 +52,24 @@ static bool find_daemon(const struct settings *settings, char *path, size_t size
     return false;
 }
 
-/* A directory with a configuration: as many host devices as there are ranks, executors that stay. */
+/* As many host devices as there are ranks, executors that stay; or GPUs, and nothing that waits longer than a measurement may. */
+static void write_configuration(const struct settings *settings, FILE *file)
+{
+    if (!settings->cuda) {
+        fprintf(file, "{\"devices\": {\"host\": %u}, \"executor\": {\"grace_s\": 3600}}\n", settings->ranks);
+        return;
+    }
+    fprintf(file, "{\"devices\": {\"cuda\": %u}, \"deadlines\": {\"operation_ms\": 10000}", settings->ranks);
+    if (settings->configured_group) {
+        fprintf(file, ", \"groups\": [{\"name\": \"" BENCH_GROUP "\", \"ranks\": [");
+        for (uint32_t rank = 0; rank < settings->ranks; rank++)
+            fprintf(file, "%s%u", rank ? ", " : "", rank);
+        fprintf(file, "]}]");
+    }
+    fprintf(file, "}\n");
+}
+
+/* A directory with a configuration. */
 static bool prepare(const struct settings *settings, struct server *server)
 {
     const char *base = getenv("TMPDIR");
@@ -68,7 +85,7 @@ static bool prepare(const struct settings *settings, struct server *server)
     FILE *file = fopen(path, "w");
     if (!file)
         return false;
-    fprintf(file, "{\"devices\": {\"host\": %u}, \"executor\": {\"grace_s\": 3600}}\n", settings->ranks);
+    write_configuration(settings, file);
     return fclose(file) == 0;
 }
 
@@ -87,7 +104,7 @@ static void become_daemon(const char *program, const struct server *server, pid_
     _exit(127);
 }
 
-static void show_log(const struct server *server)
+void server_show_log(const struct server *server)
 {
     char path[192], line[512];
     snprintf(path, sizeof(path), "%s/log", server->directory);
@@ -98,15 +115,22 @@ static void show_log(const struct server *server)
         fclose(file);
 }
 
-static int start_own(const struct settings *settings, struct server *server)
+int server_prepare(struct settings *settings, struct server *server)
+{
+    *server = (struct server){.pid = -1};
+    if (!prepare(settings, server))
+        return EXIT_NO_DAEMON;
+    settings->socket_path = server->socket_path;
+    return 0;
+}
+
+int server_launch(const struct settings *settings, struct server *server)
 {
     char program[512];
     if (!find_daemon(settings, program, sizeof(program))) {
         fprintf(stderr, "trtcoll-bench: trtcolld not found; --daemon names it, --socket uses a running one\n");
         return EXIT_NO_DAEMON;
     }
-    if (!prepare(settings, server))
-        return EXIT_NO_DAEMON;
     pid_t parent = getpid();
     server->own = true;
     server->pid = fork();
@@ -126,14 +150,14 @@ static int start_own(const struct settings *settings, struct server *server)
         return EXIT_FAILED;
     }
     fprintf(stderr, "trtcoll-bench: %s did not start\n", program);
-    show_log(server);
+    server_show_log(server);
     return EXIT_NO_DAEMON;
 }
 
 int server_start(struct settings *settings, struct server *server)
 {
     *server = (struct server){.pid = -1};
-    if (settings->socket_path) {
+    if (settings->socket_path && !settings->cuda) {
         snprintf(server->socket_path, sizeof(server->socket_path), "%s", settings->socket_path);
         server->pid = listener(server->socket_path);
         if (server->pid > 0)
@@ -141,9 +165,8 @@ int server_start(struct settings *settings, struct server *server)
         fprintf(stderr, "trtcoll-bench: no daemon behind %s\n", server->socket_path);
         return EXIT_NO_DAEMON;
     }
-    int status = start_own(settings, server);
-    settings->socket_path = server->socket_path;
-    return status;
+    int status = server_prepare(settings, server);
+    return status == 0 ? server_launch(settings, server) : status;
 }
 
 /* Ends our own daemon; false if it had to be killed or reported trouble. */
@@ -167,7 +190,7 @@ int server_stop(struct server *server)
     int result = 0;
     if (server->own && server->pid > 0 && !stop_own(server)) {
         fprintf(stderr, "trtcoll-bench: trtcolld did not end properly\n");
-        show_log(server);
+        server_show_log(server);
         result = EXIT_FAILED;
     }
     if (server->directory[0]) {

@@ -1,6 +1,6 @@
 /*
  * The daemon that is measured: one of our own in a private directory, or a running one.
- * Owner: main; server_stop ends what server_start began, and is right after a failed start too.
+ * Owner: the parent process; server_stop ends what server_start began, and is right after a failed start too.
  */
 #ifndef BENCH_SERVER_H
 #define BENCH_SERVER_H
@@ -16,6 +16,11 @@ struct server {
 
 /* 0, or an exit code after a message on stderr. On success settings->socket_path is set. */
 int server_start(struct settings *settings, struct server *server);
+/* The same in two steps, for a daemon of our own: a place, which makes settings->socket_path known, then the process. */
+int server_prepare(struct settings *settings, struct server *server);
+int server_launch(const struct settings *settings, struct server *server);
+/* What our own daemon has to say, to stderr. */
+void server_show_log(const struct server *server);
 /* 0, or EXIT_FAILED if our own daemon did not end properly. */
 int server_stop(struct server *server);
 
