@@ -24,7 +24,7 @@ in_manual() { grep -qE -- "(^|[^a-z-])$1([^a-z-]|\$)" <<<"$manual_text"; }
 
 help=$("$ctl" --help) || fail "--help exits with $?"
 commands=$(sed -n '/^Looking/,/^Options/s/^  \([a-z][a-z-]*\) .*/\1/p' <<<"$help")
-expect "number of commands" "$(wc -l <<<"$commands")" 16
+expect "number of commands" "$(wc -l <<<"$commands")" 17
 
 options_of() { sed -n 's/^  \(-[a-zA-Z],\|   \) --\([a-z0-9-]*\).*/\2/p'; }
 globals=$(sed -n '/^Options,/,$p' <<<"$help" | options_of)
