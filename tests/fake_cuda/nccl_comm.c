@@ -56,6 +56,7 @@ void nccl_comm_drop(struct ncclComm *comm)
     if (comm->world)
         nccl_world_close(comm->world);
     pthread_mutex_destroy(&comm->running);
+    nccl_windows_free(comm);
     free(comm);
 }
 

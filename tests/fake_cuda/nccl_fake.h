@@ -48,8 +48,8 @@ struct ncclComm {
     bool blocking;
     CUcontext context;
     CUdevice device;
-    unsigned windows;
-    _Atomic int result; /* ncclResult_t; ncclInProgress while joining or connecting */
+    struct ncclWindow_vidmem *windows; /* ended with it */
+    _Atomic int result;                /* ncclResult_t; ncclInProgress while joining or connecting */
     _Atomic bool aborted, connected, finalized;
     _Atomic unsigned pending; /* operations in streams, those in graphs apart */
     pthread_mutex_t running;  /* one operation at a time */
@@ -69,6 +69,7 @@ void nccl_world_sweep(void);
 
 void nccl_comm_hold(struct ncclComm *comm);
 void nccl_comm_drop(struct ncclComm *comm);
+void nccl_windows_free(struct ncclComm *comm);
 /* ncclInvalidArgument unless the communicator can be used now. */
 ncclResult_t nccl_comm_check(const struct ncclComm *comm);
 /* A communicator's start, on any thread. Ends with comm->result. */

@@ -6,6 +6,7 @@
 enum { GRANULE = 2 << 20 };
 
 struct ncclWindow_vidmem {
+    struct ncclWindow_vidmem *next;
     struct ncclComm *comm;
 };
 
@@ -77,7 +78,8 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void *buffer, size_t bytes,
     if (!*window)
         abort();
     (*window)->comm = comm;
-    comm->windows++;
+    (*window)->next = comm->windows;
+    comm->windows = *window;
     return ncclSuccess;
 }
 
@@ -88,7 +90,20 @@ ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t window)
         return result;
     if (window->comm != comm)
         return nccl_fail(ncclInvalidArgument, "the window is another communicator's");
-    comm->windows--;
+    struct ncclWindow_vidmem **at = &comm->windows;
+    while (*at && *at != window)
+        at = &(*at)->next;
+    if (*at)
+        *at = window->next;
     free(window);
     return ncclSuccess;
+}
+
+void nccl_windows_free(struct ncclComm *comm)
+{
+    while (comm->windows) {
+        struct ncclWindow_vidmem *window = comm->windows;
+        comm->windows = window->next;
+        free(window);
+    }
 }

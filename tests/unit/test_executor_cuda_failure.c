@@ -439,11 +439,15 @@ static void test_lonely_communicator(void **state)
     assert_int_equal(world_call(&world, 0, &comm, &world.order_fd, 1, NULL).code, TCW_EINVAL); /* the id is known */
     assert_int_equal(world_call(&world, 0, &drop, NULL, 0, NULL).code, 0);
     assert_int_equal(world_call(&world, 0, &drop, NULL, 0, NULL).code, TCW_ENOENT);
+    blob = world_call(&world, 0, &unique, NULL, 0, NULL);
+    memcpy(comm.blob, blob.blob, sizeof comm.blob);
     comm.deadline_ns = 0;
     uint64_t cookie = world_send(&world, 0, &comm, &world.order_fd, 1);
     assert_int_equal(world_call(&world, 0, &drop, NULL, 0, NULL).code, 0);
     assert_int_equal(world_await(&world, 0, cookie, NULL).code, TCW_EABORTED);
     prove_health(&world, NULL, COMMUNICATOR);
+    blob = world_call(&world, 0, &unique, NULL, 0, NULL);
+    memcpy(comm.blob, blob.blob, sizeof comm.blob);
     world_send(&world, 0, &comm, &world.order_fd, 1); /* and the end of the process does not wait for it */
     world_close(&world);
 }

@@ -77,19 +77,29 @@ static int warm_up(struct tcd_cuda_communicator *communicator, uint64_t until_ns
     return rc;
 }
 
-/* Not every machine can do it. Then plans that ask for it are refused, and nothing else suffers. */
-static void open_window(struct tcd_cuda_communicator *communicator, uint64_t until_ns)
+/*
+ * Not every machine can do it: then plans that ask for it are refused, and nothing else suffers. That all ranks must agree on; one that has
+ * no memory has no communicator.
+ */
+static int open_window(struct tcd_cuda_communicator *communicator, uint64_t until_ns, char *text)
 {
     char *why = communicator->window_why;
     void *base = NULL;
-    if (tcd_library_memory(2 * WINDOW_HALF, &base, why) < 0)
-        return;
-    if (tcd_library_window(communicator->library, base, 2 * WINDOW_HALF, why) < 0 || settle(communicator, until_ns, why) < 0) {
+    int rc = tcd_library_memory(2 * WINDOW_HALF, &base, text);
+    if (rc < 0)
+        return rc;
+    if (tcd_library_window(communicator->library, base, 2 * WINDOW_HALF, &communicator->registration, why) == 0) {
+        rc = settle(communicator, until_ns, text);
+        if (rc == 0 && !communicator->registration)
+            snprintf(why, TCW_TEXT_BYTES, "NCCL makes no window of memory that not all ranks can reach");
+    }
+    if (rc < 0 || !communicator->registration) {
         tcd_library_memory_free(base);
-        return;
+        return rc;
     }
     communicator->window = base;
     communicator->window_bytes = WINDOW_HALF;
+    return 0;
 }
 
 static int make_stream(struct tcd_cuda_communicator *communicator, char *text)
@@ -120,7 +130,7 @@ static int set_up(struct tcd_cuda_communicator *communicator, const unsigned cha
     if (rc == 0)
         rc = warm_up(communicator, until_ns, text);
     if (rc == 0)
-        open_window(communicator, until_ns);
+        rc = open_window(communicator, until_ns, text);
     return rc;
 }
 

@@ -63,6 +63,7 @@ struct tcd_cuda_communicator {
     /* Window-registered memory for NCCL_SYMMETRIC, an input half and an output half; NULL: `window_why`. Constant once usable. */
     unsigned char *window;
     uint64_t window_bytes; /* of a half */
+    struct tcd_library_window *registration;
     char window_why[TCW_TEXT_BYTES];
 };
 

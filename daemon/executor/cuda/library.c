@@ -93,15 +93,16 @@ int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank
                       char *text)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    ncclComm_t *made = (ncclComm_t *)(void *)comm;
     ncclUniqueId id;
-    ncclComm_t made = NULL;
     memcpy(&id, blob, sizeof id);
     config.blocking = 0;
-    int rc = judge("ncclCommInitRankConfig", nccl.ncclCommInitRankConfig(&made, (int)nranks, id, (int)rank, &config), made, text);
-    if (rc == 0)
-        *comm = (struct tcd_library_comm *)(void *)made;
-    else if (made)
-        nccl.ncclCommAbort(made);
+    *made = NULL;
+    int rc = judge("ncclCommInitRankConfig", nccl.ncclCommInitRankConfig(made, (int)nranks, id, (int)rank, &config), *made, text);
+    if (rc < 0 && *made) {
+        nccl.ncclCommAbort(*made);
+        *made = NULL;
+    }
     return rc;
 }
 
@@ -129,10 +130,11 @@ void tcd_library_memory_free(void *base)
     nccl.ncclMemFree(base);
 }
 
-int tcd_library_window(struct tcd_library_comm *comm, void *base, uint64_t bytes, char *text)
+int tcd_library_window(struct tcd_library_comm *comm, void *base, uint64_t bytes, struct tcd_library_window **window, char *text)
 {
-    ncclWindow_t window;
-    return judge("ncclCommWindowRegister", nccl.ncclCommWindowRegister(own(comm), base, bytes, &window, NCCL_WIN_COLL_SYMMETRIC), own(comm),
+    *window = NULL;
+    return judge("ncclCommWindowRegister",
+                 nccl.ncclCommWindowRegister(own(comm), base, bytes, (ncclWindow_t *)(void *)window, NCCL_WIN_COLL_SYMMETRIC), own(comm),
                  text);
 }
 
@@ -273,7 +275,7 @@ int tcd_library_memory(uint64_t bytes, void **base, char *text)
 
 void tcd_library_memory_free(void *base) {}
 
-int tcd_library_window(struct tcd_library_comm *comm, void *base, uint64_t bytes, char *text)
+int tcd_library_window(struct tcd_library_comm *comm, void *base, uint64_t bytes, struct tcd_library_window **window, char *text)
 {
     return absent(text, TCW_TEXT_BYTES);
 }

@@ -15,13 +15,14 @@
 #include <stddef.h>
 
 struct tcd_library_comm; /* the library's own */
+struct tcd_library_window;
 
 /* 0 with *version as NCCL counts; TCW_ENOTSUP with `why`: not there, too old, not built in. */
 int tcd_library_open(uint32_t *version, char *why, size_t why_bytes);
 
 /* What follows needs the context of the device to be current. 0 or a code with `text` (TCW_TEXT_BYTES). */
 int tcd_library_unique_id(unsigned char blob[TCD_EX_BLOB_BYTES], char *text);
-/* Starts to connect; returns at once. tcd_library_settle tells when it is done. */
+/* Starts to connect; returns at once. tcd_library_state tells when it is done; *comm must stay where it is until then. */
 int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank, uint32_t nranks, struct tcd_library_comm **comm,
                       char *text);
 /* What the last calls have come to: 0 done, TCW_EAGAIN still at work, else a failure. */
@@ -32,8 +33,8 @@ void tcd_library_abort(struct tcd_library_comm *comm);
 /* Memory that windows may be made of. */
 int tcd_library_memory(uint64_t bytes, void **base, char *text);
 void tcd_library_memory_free(void *base);
-/* Collective. Lasts as long as the communicator. */
-int tcd_library_window(struct tcd_library_comm *comm, void *base, uint64_t bytes, char *text);
+/* Collective; lasts as long as the communicator. *window must stay where it is until that is done: NULL then if it cannot be made. */
+int tcd_library_window(struct tcd_library_comm *comm, void *base, uint64_t bytes, struct tcd_library_window **window, char *text);
 
 /* Operations are enqueued on `stream`; 0 or TCW_EDEVICE with `text`. Between group_begin and group_end they become one launch. */
 int tcd_library_group_begin(char *text);
