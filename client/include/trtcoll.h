@@ -281,8 +281,8 @@ TRTCOLL_API int trtcoll_group_create(struct trtcoll_ctx *ctx, const char *name, 
 
 /*
  * trtcoll_group_leave: end the membership. Its plans are released; requests in flight are aborted. The other members see EPEERDEAD ("left")
- * in runs that need this rank. The group pointer is invalid afterwards. Never blocks on peers. GPUs: graphs that captured runs of the group
- * do nothing when they are launched afterwards. Since 0.1.
+ * in runs that need this rank. The group pointer is invalid afterwards. Never blocks on peers. GPUs: in graphs that captured runs of the
+ * group these fail from then on. Since 0.1.
  */
 TRTCOLL_API int trtcoll_group_leave(struct trtcoll_group *group);
 

@@ -184,6 +184,8 @@ static void finish(struct tcc_served *served, struct tcc_flight *flight, const s
     struct trtcoll_event *event = flight->event;
     bool lent = flight->lent;
 
+    if (served->words && cqe->result)
+        tcc_words_failed(served, flight);
     flight->draining = served->words && flight->staged;
     flight->condemn = condemn;
     if (!flight->draining)
@@ -217,11 +219,8 @@ static void end(struct tcc_served *served, int code, uint32_t rank)
         return;
     served->ended = true;
     served->ended_code = code;
-    while (served->oldest) {
-        if (served->words)
-            tcc_words_release(served, served->oldest);
+    while (served->oldest)
         finish(served, served->oldest, &cqe, true);
-    }
     pthread_cond_broadcast(&served->done);
     if (served->notify)
         tcw_ring_wake(served->cq_event);

@@ -395,8 +395,9 @@ static void test_graph_holds_workspaces(void **state)
     assert_int_equal(trtcoll_plan_release(plans[0]), 0);
     assert_int_equal(count_mappings(), two);
     gpu_call(gpu->driver->cuGraphExecDestroy(exec));
-    assert_int_equal(trtcoll_plan_release(plans[1]), 0); /* looks again */
-    assert_true(count_mappings() <= two - GPU_RANKS);
+    /* The driver says so when it likes, and giving a plan back is when the library looks. */
+    fake_await(!trtcoll_plan_release(plans[1]) && !trtcoll_plan_create_all_reduce(client.group, &desc, &plans[1]) &&
+               count_mappings() <= two - GPU_RANKS);
     end_stream(gpu, stream);
     trtcoll_ctx_close(client.ctx);
     application_end(gpu);

@@ -121,7 +121,7 @@ int tcc_words_enqueue(struct tcc_served *served, struct tcc_flight *flight, cons
     return TRTCOLL_ENOTSUP;
 }
 
-void tcc_words_release(struct tcc_served *served, const struct tcc_flight *flight)
+void tcc_words_failed(struct tcc_served *served, const struct tcc_flight *flight)
 {
     (void)served;
     (void)flight;

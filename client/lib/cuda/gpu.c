@@ -235,8 +235,22 @@ void tcc_gpu_settle(struct trtcoll_ctx *ctx)
 
     if (!gpu)
         return;
+    gpu->closing = true;
     for (sweep(gpu); some_running(gpu) && tcc_deadline_left_ms(deadline_ns, 1); sweep(gpu))
         nanosleep(&nap, NULL);
+}
+
+/* Keeps what nobody will free where tools that look for leaks can see that it is meant. */
+static void lose(struct tcc_member *members)
+{
+    static struct tcc_member *_Atomic lost;
+    struct tcc_member *last = members;
+
+    while (last->parked)
+        last = last->parked;
+    last->parked = atomic_load(&lost);
+    while (!atomic_compare_exchange_weak(&lost, &last->parked, members))
+        ;
 }
 
 void tcc_gpu_close(struct trtcoll_ctx *ctx)
@@ -246,11 +260,13 @@ void tcc_gpu_close(struct trtcoll_ctx *ctx)
     if (!gpu)
         return;
     /* Better lost than taken from under a running kernel or a graph: the device stays open for them. */
-    if (gpu->parked)
+    if (gpu->parked) {
+        lose(gpu->parked);
         tcc_log(ctx, TCC_LOG_WARNING,
                 "streams or graphs still use memory of groups that were left: it stays mapped until this process ends");
-    else
+    } else {
         tck_device_close(gpu->device);
+    }
     atomic_store_explicit(&ctx->gpu, NULL, memory_order_relaxed);
     pthread_mutex_destroy(&gpu->lock);
     tcc_free(ctx, gpu);

@@ -82,8 +82,8 @@ void tcc_words_destroy(struct tcc_served *served);
  */
 int tcc_words_enqueue(struct tcc_served *served, struct tcc_flight *flight, const struct tcc_run *run, uint64_t number, bool wants_event,
                       int *late);
-/* Nobody else will raise the words of this flight any more: done here, by plain stores. */
-void tcc_words_release(struct tcc_served *served, const struct tcc_flight *flight);
+/* The request has failed. Perhaps nobody else will raise `done` any more: done here, by a plain store. */
+void tcc_words_failed(struct tcc_served *served, const struct tcc_flight *flight);
 /* Whether a stream may still have to pass words of this ring. */
 bool tcc_words_in_use(struct tcc_served *served);
 /* 0: the stream has done with the flight's staging blocks; EAGAIN: not yet. */

@@ -204,10 +204,9 @@ static void settle(struct tcc_member *member)
         uint64_t step = ++lane->settled;
         const struct tcw_device_record *times = &device->records[step % TCW_DEVICE_RECORDS];
         struct tcw_run_note *note = &lane->notes[step % TCW_RECORDS];
-        uint64_t ns = times->end_ns - times->start_ns;
 
         if (steps - step < TCW_DEVICE_RECORDS && atomic_load_explicit(&times->step, memory_order_acquire) == step)
-            tcw_member_run_end(member->page, lane->records[step % TCW_RECORDS], note, note->submit_ns + ns, 0);
+            tcw_member_run_end(member->page, lane->records[step % TCW_RECORDS], note, note->submit_ns + times->end_ns - times->start_ns, 0);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "error.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,6 +29,8 @@ static CUresult export_one(const struct tck_cuda_driver *driver, CUdeviceptr add
         return result;
     result = driver->cuMemExportToShareableHandle(fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
     driver->cuMemRelease(handle);
+    if (result == CUDA_SUCCESS)
+        fcntl(*fd, F_SETFD, FD_CLOEXEC);
     return result;
 }
 

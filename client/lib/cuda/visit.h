@@ -18,6 +18,7 @@ struct tcc_gpu {
     unsigned char uuid[TCK_UUID_BYTES];
     pthread_mutex_t lock;
     struct tcc_member *parked; /* under lock; linked by member.parked */
+    bool closing;
 };
 
 struct tcc_visit {

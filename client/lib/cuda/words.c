@@ -179,27 +179,26 @@ static void raise(_Atomic uint64_t *word, uint64_t number)
         ;
 }
 
-void tcc_words_release(struct tcc_served *served, const struct tcc_flight *flight)
+void tcc_words_failed(struct tcc_served *served, const struct tcc_flight *flight)
 {
-    struct tcw_words *words = &served->words->host[flight->index];
-
-    raise(&words->done, flight->number);
-    served->words->pairs[flight->index].given_up = true;
+    raise(&served->words->host[flight->index].done, flight->number);
+    served->words->pairs[flight->index].failed = true;
 }
 
 /*
- * `ready` and `done` go through the stream in one piece: where the stream has raised the one and the other is raised, it has passed. Where
- * somebody else may have raised them, nobody knows; so after failures a ring stays until its context closes.
+ * `ready` and `done` go through the stream in one piece: where the stream has raised the one and the other is raised, it has passed. After
+ * a failure an executor may have raised `ready` in its place; such a ring stays until its context closes.
  */
 bool tcc_words_in_use(struct tcc_served *served)
 {
     const struct tcc_words *words = served->words;
+    bool closing = gpu_of(served)->closing;
     uint32_t i;
 
     for (i = 0; i < served->ring.cq_entries; i++) {
         const struct tcc_pair *pair = &words->pairs[i];
 
-        if (pair->given_up || atomic_load_explicit(&words->host[i].ready, memory_order_acquire) < pair->number ||
+        if ((pair->failed && !closing) || atomic_load_explicit(&words->host[i].ready, memory_order_acquire) < pair->number ||
             atomic_load_explicit(&words->host[i].done, memory_order_acquire) < pair->number)
             return true;
         if (served->flights[i].draining && tcc_words_drained(served, &served->flights[i]))

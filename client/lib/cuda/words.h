@@ -14,7 +14,7 @@
 /* The latest request on a pair. */
 struct tcc_pair {
     uint64_t number;
-    bool given_up; /* somebody has raised its words by a plain store: they do not tell where the stream is */
+    bool failed; /* somebody may have raised its words by a plain store: they do not tell where the stream is */
 };
 
 struct tcc_words {
