@@ -30,6 +30,13 @@ exits 2 --ranks 1
 exits 2 --sizes 9:10
 exits 2 --lane both-of-them
 exits 2 surplus
+exits 2 --device tpu
+exits 2 --only direct
+exits 2 --save "$TMPDIR/file"
+if [[ ! -d $TRTCOLL_TEST_BUILD/tests/fake_cuda ]]; then
+    exits 2 --device cuda
+    grep -q 'built without CUDA' "$TMPDIR/err" || fail "--device cuda without CUDA: $(cat "$TMPDIR/err")"
+fi
 exits 3 --socket "$TMPDIR/nobody.sock"
 exits 3 --daemon "$TMPDIR/nothing"
 

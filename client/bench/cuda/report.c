@@ -119,14 +119,18 @@ static void print_served(const struct settings *settings, const struct cuda_stag
         fprintf(to, "%8s |", text);
         cell(to, 9, 2, times->nccl);
         cell(to, 9, 2, times->ours);
-        fprintf(to, " %7.2f |", times->nccl > 0 && times->ours > 0 ? times->ours - times->nccl : 0);
+        cell(to, 9, 2, times->ours_captured);
+        fprintf(to, " |");
         cell(to, 9, 2, times->nccl_computing);
         cell(to, 9, 2, times->ours_computing);
-        fprintf(to, " %7.2f |", more);
+        if (computed)
+            fprintf(to, " %+7.2f |", more);
+        else
+            fprintf(to, " %7s |", "-");
         cell(to, 9, 1, theirs);
         cell(to, 8, 1, ours);
         cell(to, 7, 3, over(ours, theirs));
-        fprintf(to, "  %s", times->ours > 0 ? strategy_name(times->strategy) : "-");
+        fprintf(to, " | %s", times->ours > 0 ? strategy_name(times->strategy) : "-");
         if (stage->sizes[i] <= SMALL_BYTES)
             verdict(to, computed, more <= GOAL_SERVED_US);
         else if (stage->sizes[i] >= LARGE_BYTES)
@@ -257,6 +261,7 @@ static void put_size(const struct settings *settings, uint32_t part, uint64_t by
     put_number(to, "nccl_bus_gb_per_s", figures_bus_bandwidth(bytes, times->nccl, settings->ranks));
     put_number(to, "computing_us", times->ours_computing);
     put_number(to, "nccl_computing_us", times->nccl_computing);
+    put_number(to, "captured_us", times->ours_captured);
     fprintf(to, "}");
 }
 

@@ -40,10 +40,9 @@ static bool is_direct(uint32_t part)
 static int enqueue_trtcoll(void *arg)
 {
     struct stage *stage = arg;
-    int code;
     /* The ring is longer than what is timed at once: EAGAIN would be a failure. */
-    code = trtcoll_plan_run(stage->plan, &stage->args, stage->gpu.stream, NULL);
-    return code == 0 ? 0 : gpu_complain(&stage->gpu, code, "run");
+    int code = trtcoll_plan_run(stage->plan, &stage->args, stage->gpu.stream, NULL);
+    return code == 0 || code == TRTCOLL_ECAPTURE ? code : gpu_complain(&stage->gpu, code, "run");
 }
 
 /* What is not fused: the same arithmetic as a kernel of its own. */
@@ -80,12 +79,11 @@ static void describe(struct stage *stage)
     operands_describe(&stage->operands, stage->bytes, &stage->desc, &stage->args);
     stage->desc.lane = is_direct(stage->part) ? TRTCOLL_LANE_DIRECT : TRTCOLL_LANE_SERVED;
     stage->desc.strategy = stage->part == PART_SERVED_NCCL ? TRTCOLL_STRATEGY_NCCL : TRTCOLL_STRATEGY_AUTO;
-    if (is_direct(stage->part)) {
-        stage->desc.flags |= TRTCOLL_GRAPH;
+    stage->desc.flags |= TRTCOLL_GRAPH;
+    if (is_direct(stage->part))
         stage->args.flags = TRTCOLL_PDL;
-    } else if (stage->desc.strategy == TRTCOLL_STRATEGY_NCCL) {
+    else if (stage->desc.strategy == TRTCOLL_STRATEGY_NCCL)
         stage->desc.flags &= ~(uint32_t)TRTCOLL_ACC_FP32; /* NCCL's accumulation is its own affair */
-    }
     stage->epilogue = (struct tcw_plan_desc){.op = TCW_OP_ALL_REDUCE,
                                              .dtype = TCW_BF16,
                                              .strategy = TCW_STRATEGY_NCCL,
@@ -120,13 +118,22 @@ static int measure_nccl(struct stage *stage, struct cuda_times *times)
     return code;
 }
 
+/* Served, captured: where that is possible. */
+static int measure_captured(struct stage *stage, struct cuda_times *times)
+{
+    int code = stage->desc.flags & TRTCOLL_GRAPH ? time_and_check(stage, enqueue_trtcoll, true, false, &times->ours_captured) : 0;
+    return code == TRTCOLL_ECAPTURE ? 0 : code;
+}
+
 static int measure_trtcoll(struct stage *stage, struct cuda_times *times)
 {
     struct trtcoll_plan_info info = {.size = sizeof(info)};
-    const bool graph = is_direct(stage->part);
-    int code = time_and_check(stage, enqueue_trtcoll, graph, false, &times->ours);
-    if (code == 0 && !graph)
-        code = time_and_check(stage, enqueue_trtcoll, graph, true, &times->ours_computing);
+    const bool direct = is_direct(stage->part);
+    int code = time_and_check(stage, enqueue_trtcoll, direct, false, &times->ours);
+    if (code == 0 && !direct)
+        code = time_and_check(stage, enqueue_trtcoll, false, true, &times->ours_computing);
+    if (code == 0 && !direct)
+        code = measure_captured(stage, times);
     if (code == 0 && trtcoll_plan_info(stage->plan, &info) == 0) {
         times->strategy = info.strategy;
         times->lane = info.lane;
@@ -134,6 +141,17 @@ static int measure_trtcoll(struct stage *stage, struct cuda_times *times)
             code = gpu_fail(&stage->gpu, TRTCOLL_EINTERNAL, "%llu runs were copied", (unsigned long long)info.staged_runs);
     }
     return code;
+}
+
+/* All ranks get the same answer. */
+static int make_plan(struct stage *stage)
+{
+    int code = trtcoll_plan_create_all_reduce(stage->rank->group, &stage->desc, &stage->plan);
+    if (code == TRTCOLL_ENOTSUP && !is_direct(stage->part)) {
+        stage->desc.flags &= ~(uint32_t)TRTCOLL_GRAPH;
+        code = trtcoll_plan_create_all_reduce(stage->rank->group, &stage->desc, &stage->plan);
+    }
+    return code == 0 ? 0 : gpu_complain(&stage->gpu, code, "plan");
 }
 
 /* A plan that is refused is refused for all ranks: the other sizes go on. */
@@ -145,13 +163,11 @@ static int measure_size(struct stage *stage, uint64_t bytes, struct cuda_stage *
     int code = measure_nccl(stage, times);
     if (code != 0)
         return code;
-    code = trtcoll_plan_create_all_reduce(stage->rank->group, &stage->desc, &stage->plan);
-    if (code == TRTCOLL_ENOTSUP || code == TRTCOLL_ENOMEM || code == TRTCOLL_EQUOTA) {
-        gpu_complain(&stage->gpu, code, "plan");
+    code = make_plan(stage);
+    if (code == TRTCOLL_ENOTSUP || code == TRTCOLL_ENOMEM || code == TRTCOLL_EQUOTA)
         return 0;
-    }
     if (code != 0)
-        return gpu_complain(&stage->gpu, code, "plan");
+        return code;
     code = measure_trtcoll(stage, times);
     if (code == 0 && at == 0) { /* the smallest, which comes last */
         const struct gpu_work work = {.enqueue = enqueue_trtcoll, .arg = stage};
@@ -208,6 +224,7 @@ static void collect(struct fleet *fleet, uint32_t ranks, struct cuda_stage *resu
             keep_slowest(&result->times[i].nccl_computing, stage->times[i].nccl_computing);
             keep_slowest(&result->times[i].ours, stage->times[i].ours);
             keep_slowest(&result->times[i].ours_computing, stage->times[i].ours_computing);
+            keep_slowest(&result->times[i].ours_captured, stage->times[i].ours_captured);
         }
         keep_slower(&result->host_mean_us, stage->host_mean_us);
         keep_slower(&result->host_p99_us, stage->host_p99_us);
