@@ -31,6 +31,8 @@ void case_any(struct proc_me *me, struct trtcoll_group *group, uint64_t *random,
 
 /* Runs the plan and waits, now with an event, now without. */
 void case_execute(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, bool with_event);
+/* The same with lists of so many entries. */
+void case_execute_lists(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, unsigned ins, unsigned outs, bool with_event);
 /* Number and rank of this process in the group, which need not be the run's. */
 struct trtcoll_group_info case_group_info(struct trtcoll_group *group);
 /* Memory of the exact size, so that a sanitizer sees the byte behind it; never NULL. */

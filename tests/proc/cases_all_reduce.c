@@ -22,7 +22,16 @@ struct trtcoll_group_info case_group_info(struct trtcoll_group *group)
 
 void case_execute(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, bool with_event)
 {
+    case_execute_lists(plan, args, 0, 0, with_event);
+}
+
+void case_execute_lists(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, unsigned ins, unsigned outs, bool with_event)
+{
     struct trtcoll_event *event = NULL;
+    if (proc_machine) {
+        CHECK_OK(proc_machine->run(plan, args, ins, outs, with_event));
+        return;
+    }
     CHECK_OK(trtcoll_plan_run(plan, args, NULL, with_event ? &event : NULL));
     if (!with_event)
         return;

@@ -107,7 +107,8 @@ static void execute_list(struct trtcoll_plan *plan, const struct list *list, voi
         args.in_list = (const void *const *)in;
         args.out_list = out;
     }
-    case_execute(plan, &args, with_event);
+    unsigned entries = list->count == 1 ? 0 : list->count;
+    case_execute_lists(plan, &args, entries, entries, with_event);
 }
 
 void case_all_gather(struct proc_me *me, struct trtcoll_group *group, uint64_t *random, unsigned lane)
@@ -237,7 +238,7 @@ void case_all_to_all(struct proc_me *me, struct trtcoll_group *group, uint64_t *
     struct trtcoll_run_args args = TRTCOLL_RUN_ARGS_INIT;
     args.in_list = (const void *const *)in;
     args.out_list = out;
-    case_execute(plan, &args, seed % 2);
+    case_execute_lists(plan, &args, lists * n, lists, seed % 2);
     for (unsigned g = 0; g < lists; g++) {
         size_t bytes = elements[g] * ref_bytes(tensors[g].dtype);
         unsigned char *expected = case_buffer(bytes);

@@ -40,11 +40,24 @@ enum {
  */
 unsigned proc_allowance_ms(void);
 
+/* ---- what kind of devices ---- */
+
+/* Programs for other than host devices set proc_machine before their first daemon. */
+struct proc_machine {
+    const char *devices; /* "cuda" */
+    /*
+     * Runs a plan whose args are memory of malloc, and waits; `ins` and `outs` are the lengths of the lists, if there are any. Returns what
+     * the run ended with.
+     */
+    int (*run)(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, unsigned ins, unsigned outs, bool with_event);
+};
+extern const struct proc_machine *proc_machine; /* NULL: host devices */
+
 /* ---- the daemon ---- */
 
 /* Zero means: the harness's default, made for short tests. JSON texts may be NULL. */
 struct proc_settings {
-    unsigned devices;      /* host devices 0..n-1; default 4 */
+    unsigned devices;      /* devices 0..n-1 of the machine; default 4 */
     unsigned operation_ms; /* deadlines: 20000 */
     unsigned join_ms;      /* 30000 */
     unsigned plan_ms;      /* 30000 */

@@ -87,7 +87,8 @@ static void reduce_integer(unsigned dtype, unsigned redop, unsigned nranks, cons
 static double float_tolerance(const struct ref_all_reduce *job, size_t i)
 {
     double largest = 0, sum = 0;
-    bool exact = job->strategy != TRTCOLL_STRATEGY_NCCL && job->redop != TRTCOLL_AVG && job->redop != TRTCOLL_PROD;
+    bool library = job->strategy == TRTCOLL_STRATEGY_NCCL || job->strategy == TRTCOLL_STRATEGY_NCCL_SYMMETRIC;
+    bool exact = !library && job->redop != TRTCOLL_AVG && job->redop != TRTCOLL_PROD;
     if (exact || job->redop == TRTCOLL_MIN || job->redop == TRTCOLL_MAX)
         return 0;
     if (job->redop == TRTCOLL_PROD)
