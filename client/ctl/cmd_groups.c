@@ -1,5 +1,6 @@
 /* groups: all group instances, or one with its members. */
 #include "command.h"
+#include "gpus.h"
 #include "json.h"
 #include "snapshot.h"
 #include "table.h"
@@ -73,9 +74,12 @@ static void state_cell(struct tcc_table *table, const struct tcc_snapshot *snaps
     struct tcc_progress direct = tcc_member_progress(member, TCW_LANE_DIRECT), served = tcc_member_progress(member, TCW_LANE_SERVED);
     const struct tcc_progress *progress = served.state != TCC_ABSENT && served.state > tcc_or_zero(direct.state) ? &served : &direct;
     struct tcc_text age = tcc_ns(tcc_snapshot_age(snapshot, progress->since_ns));
+    struct tcc_kernels kernels = tcc_member_kernels(snapshot, member);
 
     if (!member->client)
         tcc_table_cell(table, TCC_WARN, "absent");
+    else if (*kernels.s)
+        tcc_table_cell(table, kernels.bad ? TCC_BAD : TCC_WARN, "%s", kernels.s);
     else if (progress->waits)
         tcc_table_cell(table, TCC_WARN, "waiting %s for %s", age.s, tcc_ranks(progress->missing).s);
     else if (progress->state == TCW_MEMBER_RUNNING || progress->state == TCW_MEMBER_WAITING)
@@ -87,10 +91,12 @@ static void state_cell(struct tcc_table *table, const struct tcc_snapshot *snaps
 static void print_members(struct tcc_session *session, const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group)
 {
     static const struct tcc_column columns[] = {
-        {"RANK", TCC_RIGHT},   {"CLIENT", TCC_RIGHT}, {"PID", TCC_RIGHT},   {"DEVICE", TCC_RIGHT}, {"STATE", TCC_LEFT},
-        {"DIRECT", TCC_RIGHT}, {"SERVED", TCC_RIGHT}, {"BYTES", TCC_RIGHT}, {"ERRORS", TCC_RIGHT}, {"BUSY", TCC_RIGHT},
+        {"RANK", TCC_RIGHT},   {"CLIENT", TCC_RIGHT}, {"PID", TCC_RIGHT},        {"DEVICE", TCC_RIGHT},
+        {"STATE", TCC_LEFT},   {"DIRECT", TCC_RIGHT}, {"SERVED", TCC_RIGHT},     {"BYTES", TCC_RIGHT},
+        {"ERRORS", TCC_RIGHT}, {"BUSY", TCC_RIGHT},   {"KERNELS", TCC_RIGHT | TCC_OPTIONAL},
     };
     struct tcc_table *table = tcc_table_create(columns, sizeof columns / sizeof columns[0]);
+    bool kernels = tcc_group_has_kernels(snapshot, group->group);
     size_t count;
     const struct tcw_stats_member *members = tcc_snapshot_members(snapshot, group->group, &count);
 
@@ -108,6 +114,7 @@ static void print_members(struct tcc_session *session, const struct tcc_snapshot
         tcc_table_cell(table, TCC_PLAIN, "%s", tcc_bytes(member->bytes).s);
         tcc_table_cell(table, tcc_or_zero(member->errors) ? TCC_BAD : TCC_PLAIN, "%s", tcc_count(member->errors).s);
         tcc_table_cell(table, TCC_PLAIN, "%s", tcc_ns(member->busy_ns).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s", kernels ? tcc_number(member->device_steps).s : "-");
     }
     if (count)
         tcc_table_print(table, &session->out, 2, 0);
@@ -138,6 +145,19 @@ static void lane_json(cJSON *parent, const char *name, const struct tcw_stats_me
     tcc_json_text(item, "state", tcc_member_state_name(progress.state));
     tcc_json_u64(item, "since_ns", progress.since_ns);
     tcc_json_ranks(item, "missing", tcc_or_zero(progress.missing));
+}
+
+static void kernels_json(cJSON *parent, const struct tcw_stats_member *member)
+{
+    const char *fault = tcc_or_zero(member->device_fault) ? tcw_error_name(-(int)(uint32_t)member->device_fault) : NULL;
+    cJSON *item = tcc_json_object(parent, "kernels");
+
+    tcc_json_u64(item, "finished", member->device_steps);
+    tcc_json_u64(item, "since_ns", tcc_or_zero(member->device_since_ns) ? member->device_since_ns : TCC_ABSENT);
+    tcc_json_text(item, "fault", fault);
+    tcc_json_u64(item, "culprit", fault && member->device_culprit < TCW_MAX_RANKS ? member->device_culprit : TCC_ABSENT);
+    tcc_json_u64(item, "fault_step", fault ? member->device_fault_step : TCC_ABSENT);
+    tcc_json_u64(item, "their_step", fault ? member->device_their_step : TCC_ABSENT);
 }
 
 static void group_json(cJSON *groups, const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group)
@@ -172,6 +192,7 @@ static void group_json(cJSON *groups, const struct tcc_snapshot *snapshot, const
         tcc_json_u64(row, "device", member->device);
         lane_json(row, "direct", member, TCW_LANE_DIRECT);
         lane_json(row, "served", member, TCW_LANE_SERVED);
+        kernels_json(row, member);
         tcc_json_u64(row, "bytes", member->bytes);
         tcc_json_u64(row, "errors", member->errors);
         tcc_json_u64(row, "busy_ns", member->busy_ns);

@@ -1,5 +1,6 @@
 /* memory: what the daemon has handed out, by device, by group and by client; the largest first. */
 #include "command.h"
+#include "gpus.h"
 #include "json.h"
 #include "snapshot.h"
 #include "table.h"
@@ -40,13 +41,22 @@ static void print_section(struct tcc_session *session, const char *title, struct
 
 static void print_devices(struct tcc_session *session, const struct tcc_snapshot *snapshot, size_t limit)
 {
-    static const struct tcc_column columns[] = {{"DEVICE", TCC_RIGHT}, {"KIND", TCC_LEFT}, {"HANDED OUT", TCC_RIGHT}};
-    struct tcc_table *table = tcc_table_create(columns, 3);
+    static const struct tcc_column columns[] = {{"DEVICE", TCC_RIGHT},
+                                                {"KIND", TCC_LEFT},
+                                                {"HANDED OUT", TCC_RIGHT},
+                                                {"OF", TCC_RIGHT | TCC_OPTIONAL},
+                                                {"COMMUNICATORS", TCC_RIGHT | TCC_OPTIONAL}};
+    struct tcc_table *table = tcc_table_create(columns, 5);
 
     for (size_t i = 0; i < snapshot->device_count; i++) {
         tcc_table_cell(table, TCC_PLAIN, "%s", tcc_number(snapshot->devices[i].device).s);
         tcc_table_cell(table, TCC_PLAIN, "%s", tcc_device_kind_name(snapshot->devices[i].kind));
         tcc_table_cell(table, TCC_PLAIN, "%s", tcc_bytes(snapshot->devices[i].memory_bytes).s);
+        tcc_table_cell(table, TCC_PLAIN, "%s",
+                       tcc_or_zero(snapshot->devices[i].known) ? tcc_bytes(snapshot->devices[i].gpu_memory_bytes).s : "-");
+        tcc_table_cell(
+            table, TCC_PLAIN, "%s",
+            tcc_or_zero(snapshot->devices[i].known) ? tcc_number(tcc_device_communicators(snapshot, snapshot->devices[i].device)).s : "-");
     }
     print_section(session, "by device", table, limit);
 }
@@ -104,6 +114,8 @@ static void print_json(struct tcc_session *session, const struct tcc_snapshot *s
         tcc_json_u64(item, "device", snapshot->devices[i].device);
         tcc_json_text(item, "kind", tcc_device_kind_name(snapshot->devices[i].kind));
         tcc_json_u64(item, "memory_bytes", snapshot->devices[i].memory_bytes);
+        tcc_json_u64(item, "gpu_memory_bytes", snapshot->devices[i].known == 1 ? snapshot->devices[i].gpu_memory_bytes : TCC_ABSENT);
+        tcc_json_u64(item, "communicators", tcc_device_communicators(snapshot, snapshot->devices[i].device));
     }
     list = tcc_json_array(document, "groups");
     for (size_t i = 0; i < snapshot->group_count; i++) {

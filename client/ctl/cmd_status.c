@@ -1,5 +1,6 @@
 /* status and health: what is wrong first, then the healthy in summary. */
 #include "command.h"
+#include "gpus.h"
 #include "json.h"
 #include "snapshot.h"
 #include "table.h"
@@ -198,6 +199,7 @@ static tcc_exit print_json(struct tcc_session *session, const struct tcc_snapsho
         tcc_json_u64(daemon, "reload_refused", from->reload_refused);
         tcc_json_text(daemon, "last_problem", from->last_problem);
         tcc_json_u64(daemon, "last_problem_realtime_ns", from->last_problem_ns);
+        tcc_json_text(daemon, "environment", *from->environment ? from->environment : NULL);
         groups = tcc_json_object(document, "groups");
         for (int state = TCC_GROUP_CONFIGURED; state <= TCC_GROUP_BROKEN; state++)
             tcc_json_u64(groups, tcc_group_state_name((uint64_t)state), groups_in(snapshot, (tcc_group_state)state));
@@ -214,7 +216,9 @@ static tcc_exit print_json(struct tcc_session *session, const struct tcc_snapsho
             tcc_json_u64(item, "attachments", device->attachments);
             tcc_json_u64(item, "memory_bytes", device->memory_bytes);
             tcc_json_text(item, "note", device->note);
+            tcc_gpu_json(item, device);
         }
+        tcc_communicators_json(document, snapshot);
     }
     tcc_json_end(document, session->out.file, session->compact);
     return verdict_exit(verdict);
@@ -229,6 +233,8 @@ static void print_status(struct tcc_session *session, const struct tcc_snapshot 
     print_work(session, snapshot);
     print_clients(session, snapshot);
     print_devices(session, snapshot);
+    tcc_gpus_print(session, snapshot);
+    tcc_communicators_print(session, snapshot);
 }
 
 static tcc_exit status_run(struct tcc_session *session)

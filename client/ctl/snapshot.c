@@ -141,6 +141,14 @@ static int by_record(const void *a, const void *b)
     return 0;
 }
 
+static int by_communicator(const void *a, const void *b)
+{
+    const struct tcw_stats_communicator *x = a, *y = b;
+
+    BY(x->communicator, y->communicator);
+    return 0;
+}
+
 static void sort(void *rows, size_t count, size_t bytes, int (*order)(const void *, const void *))
 {
     if (count > 1)
@@ -219,6 +227,7 @@ int tcc_snapshot_load(const char *path, unsigned flags, bool ascii, struct tcc_s
     snapshot->clients = load_rows(reader, TCW_STATS_TABLE_CLIENT, ascii, &snapshot->client_count);
     snapshot->groups = load_rows(reader, TCW_STATS_TABLE_GROUP, ascii, &snapshot->group_count);
     snapshot->members = load_rows(reader, TCW_STATS_TABLE_MEMBER, ascii, &snapshot->member_count);
+    snapshot->communicators = load_rows(reader, TCW_STATS_TABLE_COMMUNICATOR, ascii, &snapshot->communicator_count);
     if (flags & TCC_LOAD_LATENCY)
         snapshot->latencies = load_rows(reader, TCW_STATS_TABLE_LATENCY, ascii, &snapshot->latency_count);
     if (flags & TCC_LOAD_RECORDS)
@@ -227,6 +236,7 @@ int tcc_snapshot_load(const char *path, unsigned flags, bool ascii, struct tcc_s
     sort(snapshot->clients, snapshot->client_count, sizeof *snapshot->clients, by_client);
     sort(snapshot->groups, snapshot->group_count, sizeof *snapshot->groups, by_group);
     sort(snapshot->members, snapshot->member_count, sizeof *snapshot->members, by_member);
+    sort(snapshot->communicators, snapshot->communicator_count, sizeof *snapshot->communicators, by_communicator);
     sort(snapshot->latencies, snapshot->latency_count, sizeof *snapshot->latencies, by_latency);
     sort(snapshot->records, snapshot->record_count, sizeof *snapshot->records, by_record);
 
@@ -248,6 +258,7 @@ void tcc_snapshot_free(struct tcc_snapshot *snapshot)
     free(snapshot->members);
     free(snapshot->latencies);
     free(snapshot->records);
+    free(snapshot->communicators);
     memset(snapshot, 0, sizeof *snapshot);
 }
 

@@ -27,13 +27,14 @@ struct tcc_snapshot {
     uint64_t as_of_real_ns; /* the same, CLOCK_REALTIME; 0: before the last boot */
 
     struct tcw_stats_daemon daemon;
-    struct tcw_stats_device *devices;    /* by number */
-    struct tcw_stats_client *clients;    /* by id */
-    struct tcw_stats_group *groups;      /* by name, newest epoch first */
-    struct tcw_stats_member *members;    /* by group id and rank */
-    struct tcw_stats_latency *latencies; /* by operation, lane, size class; only with runs; TCC_LOAD_LATENCY */
-    struct tcw_stats_record *records;    /* by group id, lane, step, rank; TCC_LOAD_RECORDS */
-    size_t device_count, client_count, group_count, member_count, latency_count, record_count;
+    struct tcw_stats_device *devices;             /* by number */
+    struct tcw_stats_client *clients;             /* by id */
+    struct tcw_stats_group *groups;               /* by name, newest epoch first */
+    struct tcw_stats_member *members;             /* by group id and rank */
+    struct tcw_stats_latency *latencies;          /* by operation, lane, size class; only with runs; TCC_LOAD_LATENCY */
+    struct tcw_stats_record *records;             /* by group id, lane, step, rank; TCC_LOAD_RECORDS */
+    struct tcw_stats_communicator *communicators; /* by id */
+    size_t device_count, client_count, group_count, member_count, latency_count, record_count, communicator_count;
 
     uint32_t latency_buckets;
     uint64_t latency_limits[TCW_LATENCY_BUCKETS];

@@ -55,7 +55,7 @@ static void judge_devices(const struct tcc_snapshot *snapshot, struct tcc_verdic
                 device->note);
         else if (*device->note)
             add(verdict, TCC_NOTICE, "device-unusable", "device %llu (%s) cannot be used: %s", number, tcc_device_kind_name(device->kind),
-                device->note);
+                *device->problem ? device->problem : device->note);
         else if (tcc_or_zero(device->restarts))
             add(verdict, TCC_NOTICE, "executor-restarted", "the executor of device %llu died and was started again %s", number,
                 tcc_times(device->restarts).s);

@@ -63,17 +63,18 @@ static void add_facts(struct tcw_stats_device *row, const struct tcd_ex_facts *f
 
 static void publish_device(const struct tcd_device *device, uint32_t index)
 {
-    struct tcw_error obstacle;
+    const char *trouble;
+    int code;
     struct tcw_stats_device row = {
         .device = device->number, .kind = device->kind, .attachments = device->attachments, .memory_bytes = device->memory_bytes};
 
     memcpy(row.note, device->note, sizeof(row.note));
     if (device->known)
         add_facts(&row, &device->facts);
-    if (tcd_device_check(device, &obstacle)) {
-        tcw_text_set(row.problem, sizeof(row.problem), obstacle.text);
-        if (!*row.note)
-            tcw_text_set(row.note, sizeof(row.note), "cannot be used, see its problem");
+    trouble = device->executor ? tcd_executor_trouble(device->executor, &code) : NULL;
+    if (trouble) {
+        tcw_text_set(row.problem, sizeof(row.problem), trouble);
+        tcw_text_set(row.note, sizeof(row.note), trouble);
     }
     if (device->executor) {
         row.pid = (uint64_t)tcd_executor_pid(device->executor);
@@ -98,8 +99,12 @@ static void publish_communicator(const struct tcd_communicator *communicator)
                                          .since_ns = communicator->began_ns,
                                          .took_ns = communicator->took_ns};
 
+    uint32_t i;
+
     if (communicator->row == TCD_NO_ROW)
         return;
+    for (i = 0; i < communicator->size; i++)
+        row.device_bits |= 1ull << communicator->devices[i]->number;
     tcd_communicator_text(communicator, row.devices, sizeof(row.devices));
     tcw_text_set(row.problem, sizeof(row.problem), communicator->error.text);
     tcd_stats_put(communicator->daemon->stats, TCW_STATS_TABLE_COMMUNICATOR, communicator->row, &row);

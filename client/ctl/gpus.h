@@ -1,0 +1,33 @@
+/*
+ * GPUs, communicators and kernels for people and as JSON: parts of several commands. Nothing is printed about nodes without GPUs.
+ */
+#ifndef TCC_CTL_GPUS_H
+#define TCC_CTL_GPUS_H
+
+#include "command.h"
+#include "json.h"
+#include "snapshot.h"
+
+/* What GPUs there are, and what the executors are started with. */
+void tcc_gpus_print(const struct tcc_session *session, const struct tcc_snapshot *snapshot);
+/* One line for each state of communicators. */
+void tcc_communicators_print(const struct tcc_session *session, const struct tcc_snapshot *snapshot);
+/* Adds to the object of a device. */
+void tcc_gpu_json(cJSON *item, const struct tcw_stats_device *device);
+/* How many are ready or being made with a rank on this device; what they take of its memory only NCCL knows. */
+uint64_t tcc_device_communicators(const struct tcc_snapshot *snapshot, uint64_t device);
+void tcc_communicators_json(cJSON *document, const struct tcc_snapshot *snapshot);
+
+/*
+ * How the kernels of a rank stand beside those of the others: "failed: ETIMEOUT, because of rank 3", "2 runs behind for 3 s",
+ * "nothing enqueued for 3 s while others wait"; empty: nothing to say.
+ */
+struct tcc_kernels {
+    char s[128];
+    bool bad;
+};
+struct tcc_kernels tcc_member_kernels(const struct tcc_snapshot *snapshot, const struct tcw_stats_member *member);
+/* Some rank of the group has run kernels. */
+bool tcc_group_has_kernels(const struct tcc_snapshot *snapshot, uint64_t group);
+
+#endif
