@@ -290,7 +290,7 @@ static inline void world_open(struct world *world, unsigned nranks)
     world->nranks = nranks;
     world->deadline_ns = 10000000000u;
     world->workspace_bytes = 8u << 20;
-    struct tcd_executor_callbacks callbacks = {world_on_died, world_on_report, world};
+    struct tcd_executor_callbacks callbacks = {world_on_died, world_on_report, world, NULL};
     for (unsigned i = 0; i < nranks; ++i) {
         struct world_rank *member = &world->ranks[i];
         assert_int_equal(tcd_executor_create(&world->loop, "/proc/self/exe", i, &callbacks, &member->executor), 0);
