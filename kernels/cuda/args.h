@@ -43,7 +43,7 @@ struct tck_cuda_state {
  */
 struct tck_cuda_door {
     uint32_t left;    /* launches so far */
-    uint32_t entered; /* the same, and one more while the block is inside */
+    uint32_t entered; /* the same, and one more while the block is inside; counted up, so two launches at once show */
     uint32_t buffer;  /* of the next round */
     uint32_t dirty;   /* packs to be cleared in buffer + 2 */
     uint64_t step;    /* runs so far */

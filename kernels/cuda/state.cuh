@@ -25,10 +25,10 @@
 /* What a thread knows of its launch. */
 struct tck_turn {
     uint64_t step;
-    uint32_t buffer; /* of this round */
-    uint32_t dirty;  /* packs to clear in buffer + 2 */
-    uint32_t launch; /* launches before this one */
-    bool dead;       /* the group has failed: do not send, do not wait */
+    uint32_t buffer;   /* of this round */
+    uint32_t dirty;    /* packs to clear in buffer + 2 */
+    uint32_t launch;   /* launches before this one */
+    mutable bool dead; /* the group has failed, or this thread has given up: do not send, do not wait */
 };
 
 /* What a thread has found in doors; looked at when the thread leaves. */
@@ -136,6 +136,13 @@ TCK_DEVICE uint64_t tck_fault_word(int code, uint32_t rank)
     return (uint64_t)rank << 32 | (uint32_t)-code;
 }
 
+/* Whether another launch has come through this block's door at the same time. Once this one has entered; for those who have time to look.
+ */
+TCK_DEVICE bool tck_door_is_shared(const struct tck_cuda_link &link, const struct tck_turn &turn)
+{
+    return (int32_t)(*(volatile uint32_t *)&tck_door(link, blockIdx.x)->entered - turn.launch) > 1;
+}
+
 /* How a door is left behind. */
 TCK_DEVICE void tck_door_write(const struct tck_cuda_args &args, const struct tck_turn &turn, uint32_t block, uint64_t dirty)
 {
@@ -152,7 +159,7 @@ TCK_DEVICE struct tck_entry tck_turn_enter(const struct tck_cuda_args &args, con
     if (turn.dead)
         return entry;
     if (threadIdx.x == 0)
-        entry.mine = atomicExch(&tck_door(args.link, blockIdx.x)->entered, turn.launch + 1);
+        entry.mine = atomicAdd(&tck_door(args.link, blockIdx.x)->entered, 1u);
 #pragma unroll 1
     for (uint32_t block = gridDim.x + blockIdx.x * blockDim.x + threadIdx.x; block < TCK_CUDA_MOST_BLOCKS;
          block += gridDim.x * blockDim.x) {

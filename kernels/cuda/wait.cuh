@@ -51,8 +51,11 @@ TCK_DEVICE bool tck_give_up(const struct tck_cuda_link &link, const struct tck_t
 {
     if (++patience->polls & (TCK_POLLS_PER_LOOK - 1))
         return false;
+    if (tck_door_is_shared(link, turn))
+        tck_fail(link, turn.step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
     patience->since = tck_patience_look(link, turn.step, patience->since, missing);
-    return patience->since == 0;
+    turn.dead = patience->since == 0;
+    return turn.dead;
 }
 
 TCK_DEVICE bool tck_has_arrived(uint4 v)
