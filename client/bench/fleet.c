@@ -11,7 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { STEP_US = 10000 };
+/* Longer than a rank waits for another one that is gone: the deadline of the daemon that is measured, and some more. */
+enum { STEP_US = 10000, GRACE_HOST_S = 40, GRACE_CUDA_S = 15 };
 
 /* At the start of the shared memory. */
 struct shared {
@@ -30,6 +31,7 @@ struct fleet {
     pid_t pids[BENCH_MAX_RANKS]; /* 0: reaped */
     char group[64];
     fleet_body body;
+    uint32_t grace_s;
 };
 
 int fleet_complain(const struct fleet_rank *rank, const char *what, int code)
@@ -102,6 +104,7 @@ static struct fleet *launch(const struct settings *settings, uint32_t nranks, si
         return NULL;
     fleet->nranks = nranks;
     fleet->body = body;
+    fleet->grace_s = settings->cuda ? GRACE_CUDA_S : GRACE_HOST_S;
     fleet->slot_bytes = (slot_bytes + 4095) / 4096 * 4096;
     fleet->bytes = 4096 + nranks * fleet->slot_bytes;
     fleet->shared = mmap(NULL, fleet->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -165,11 +168,18 @@ bool fleet_ended(struct fleet *fleet)
 int fleet_wait(struct fleet *fleet, uint32_t timeout_s)
 {
     uint64_t deadline = loop_now_ns() + timeout_s * 1000000000ull;
+    bool failed = false;
     while (reap(fleet) > 0) {
+        /* What waits for a rank that has failed is not worth waiting for, once it had the time to say why. */
+        if (!failed && atomic_load(&fleet->shared->failed)) {
+            uint64_t earlier = loop_now_ns() + fleet->grace_s * 1000000000ull;
+            deadline = earlier < deadline ? earlier : deadline;
+            failed = true;
+        }
         if (bench_interrupted())
             return EXIT_FAILED;
         if (loop_now_ns() > deadline) {
-            fprintf(stderr, "trtcoll-bench: ranks still run after %u s\n", timeout_s);
+            fprintf(stderr, "trtcoll-bench: ranks still run after %u s\n", failed ? fleet->grace_s : timeout_s);
             return EXIT_FAILED;
         }
         usleep(STEP_US);

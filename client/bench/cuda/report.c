@@ -104,9 +104,10 @@ static void print_direct(const struct settings *settings, const struct cuda_resu
 
 static void print_served(const struct settings *settings, const struct cuda_stage *stage, const char *title, FILE *to)
 {
-    fprintf(to, "\nserved lane, %s; stream time per request, batches of 50; computing: a small kernel before each, its time included\n",
-            title);
-    fprintf(to, "%8s | %9s %9s %7s | %9s %9s %7s | %9s %8s %7s  %s\n", "message", "NCCL us", "ours us", "+ us", "NCCL us", "ours us",
+    fprintf(to, "\nserved lane, %s; stream time per request, batches of 50\n", title);
+    fprintf(to, "computing: a small kernel before each operation, its time included on both sides; NCCL always in a graph\n");
+    fprintf(to, "%8s | %29s | %27s | %26s |\n", "", "alone", "computing", "bus bandwidth, alone");
+    fprintf(to, "%8s | %9s %9s %9s | %9s %9s %7s | %9s %8s %7s | %s\n", "message", "NCCL us", "ours us", "in graph", "NCCL us", "ours us",
             "+ us", "NCCL GB/s", "GB/s", "ratio", "strategy");
     for (uint32_t i = 0; i < stage->count; i++) {
         const struct cuda_times *times = &stage->times[i];
