@@ -306,7 +306,7 @@ static inline struct fake_client gpu_attach(struct gpu *gpu, unsigned lane, uint
 
     atomic_store(&gpu->fake->lane, lane);
     options.socket_path = gpu->fake->path;
-    options.timeout_ms = 2000;
+    options.timeout_ms = 20000; /* sanitizers on a busy machine */
     options.watch = watch;
     desc.dtype = TRTCOLL_FP32;
     desc.max_tokens = tokens;

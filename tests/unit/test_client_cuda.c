@@ -550,7 +550,7 @@ static void test_served_refusal(void **state)
 static void lose_daemon(struct gpu *gpu, uint32_t watch)
 {
     struct fake_client client = gpu_attach(gpu, TCW_LANE_SERVED, TOKENS, 0, watch);
-    float *mine = device_floats(gpu, 0, 1);
+    float *mine = device_floats(gpu, 0, 1), *other = device_floats(gpu, 0, 1);
     struct trtcoll_event *event, *first;
     CUstream stream, second;
 
@@ -558,7 +558,7 @@ static void lose_daemon(struct gpu *gpu, uint32_t watch)
     stream = new_stream(gpu);
     second = new_stream(gpu);
     atomic_store(&gpu->deaf, true);
-    expect(gpu_run(&client, mine, mine, TOKENS, second, 0, &first), 0, NULL);
+    expect(gpu_run(&client, other, other, TOKENS, second, 0, &first), 0, NULL);
     expect(gpu_run(&client, mine, mine, TOKENS, stream, 0, &event), 0, NULL);
     expect(trtcoll_event_query(event), TRTCOLL_EAGAIN, NULL);
     assert_int_equal(gpu->driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
@@ -576,6 +576,7 @@ static void lose_daemon(struct gpu *gpu, uint32_t watch)
     trtcoll_ctx_close(client.ctx); /* with an event that was not given back */
     application_end(gpu);
     device_free(gpu, 0, mine);
+    device_free(gpu, 0, other);
 }
 
 static void test_daemon_gone(void **state)
