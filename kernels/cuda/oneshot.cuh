@@ -27,10 +27,8 @@ template <int N> TCK_DEVICE void tck_push(const struct tck_cuda_args &args, uint
 {
     const uint32_t n = N ? N : args.link.nranks, rank = args.link.rank, packs = tck_message_packs(args.run);
     v = tck_sendable(v);
-#pragma unroll
-    for (uint32_t i = 1; i < (N ? N : TCK_CUDA_RANKS); i++) {
-        if (N == 0 && i >= n)
-            break;
+#pragma unroll(N ? N : 1)
+    for (uint32_t i = 1; i < n; i++) {
         uint32_t to = rank + i < n ? rank + i : rank + i - n;
         tck_send(tck_buffer(args.link, to, buffer) + ((uint64_t)tck_slot(rank, to) * packs + at), v);
     }

@@ -9,7 +9,7 @@
  * with EBUSY.
  *
  * Little of this costs time: loads are issued together with those of the input, stores are waited for by nobody but the next launch.
- * (Measured on the way here: counting blocks by atomic operations cost 0.1 us at the beginning and 0.3 us at the end of a kernel.)
+ * (A counter that all blocks of a launch share made it 0.1 us slower.)
  */
 #ifndef TCK_CUDA_STATE_CUH
 #define TCK_CUDA_STATE_CUH
