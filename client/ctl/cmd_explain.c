@@ -107,11 +107,15 @@ static void print_steps(struct tcc_session *session, const cJSON *steps)
     tcc_print(&session->out, TCC_BOLD, "\nby message size\n");
     for (const cJSON *step = steps->child; step; step = step->next) {
         const cJSON *most = member(step, "max_bytes"), *strategy = member(step, "strategy");
+        const cJSON *blocks = member(step, "blocks");
         char limit[64] = "larger";
 
         if (cJSON_IsNumber(most))
             snprintf(limit, sizeof limit, "up to %s", tcc_bytes((uint64_t)most->valuedouble).s);
-        fprintf(session->out.file, "  %-16s %s\n", limit, cJSON_IsString(strategy) ? strategy->valuestring : "-");
+        fprintf(session->out.file, "  %-16s %s", limit, cJSON_IsString(strategy) ? strategy->valuestring : "-");
+        if (cJSON_IsNumber(blocks))
+            fprintf(session->out.file, ", %d blocks", blocks->valueint);
+        fputc('\n', session->out.file);
     }
 }
 
