@@ -4,13 +4,14 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 300
 STEPS ?=
 BENCH_ARGS ?=
+DEVICE ?= host
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo check bench fuzz install uninstall clean format tidy
 
 help:
 	@echo 'make build      build everything under build/'
-	@echo 'make demo       four processes decode a text with a tensor-parallel transformer through the daemon'
+	@echo 'make demo       four processes decode a text with a tensor-parallel transformer through the daemon (DEVICE=cuda: on four GPUs)'
 	@echo 'make check      build with gcc, clang and sanitizers, run all tests, fuzzers and linters (STEPS="gcc tidy": only these)'
 	@echo 'make bench      latencies and bandwidths beside Open MPI (BENCH_ARGS=--json)'
 	@echo 'make fuzz       the fuzzers, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
@@ -24,7 +25,7 @@ build:
 demo:
 	@.ci/install-packages build
 	@.ci/build build trtcolld trtcollctl tp_decode
-	@client/examples/run-demo build
+	@DEVICE='$(DEVICE)' client/examples/run-demo build
 
 check:
 	@.ci/install-packages build check

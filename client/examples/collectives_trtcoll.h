@@ -7,6 +7,7 @@
 #define EXAMPLES_COLLECTIVES_TRTCOLL_H
 
 #include "collectives.h"
+#include "gpu.h"
 
 #include <trtcoll.h>
 
@@ -14,6 +15,7 @@
 struct membership {
     struct trtcoll_ctx *ctx;
     struct trtcoll_group *group;
+    struct gpu *gpu; /* NULL: host devices */
     uint32_t rank, nranks;
 };
 

@@ -25,7 +25,7 @@ static const char help[] =
     "Decodes bytes after the beginning of FILE (default README.md) with a transformer that is sharded over four processes, once through "
     "each\n"
     "lane of trtcoll, and compares tokens and logits with the same transformer in one process. Needs a running trtcolld with a\n"
-    "group of four ranks; `run-demo` starts one.\n"
+    "group of four ranks, on host devices or GPUs; `run-demo` starts one.\n"
     "\n"
     "  --prompt N      feed the first N bytes of FILE, 129 to 2048 (default 256); a shorter file is padded with spaces on the left\n"
     "  --tokens N      decode N bytes, 1 to 256 (default 64)\n"
