@@ -78,6 +78,8 @@ int gpu_main(const char *name, const struct CMUnitTest *tests, size_t count)
         return gpu_is_fake() ? 1 : 77;
     }
     proc_machine = &machine;
+    if (getenv("TRTCOLL_TEST_FILTER"))
+        cmocka_set_test_filter(getenv("TRTCOLL_TEST_FILTER"));
     setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 0);
     return _cmocka_run_group_tests(name, tests, count, NULL, NULL);
 }
