@@ -106,16 +106,59 @@ static struct tcd_ex_memory *take_unpinned(struct tcd_ex_client *client)
     return free_now;
 }
 
+/* Memory on its way out, with the answers for those who wait for it. */
+struct closing {
+    struct tcd_ex_engine *engine;
+    struct tcd_ex_mailbox *mailbox;
+    struct tcd_ex_memory *first;
+    uint64_t client;
+};
+
+static void close_all(const struct closing *closing)
+{
+    for (struct tcd_ex_memory *memory = closing->first, *next; memory; memory = next) {
+        next = memory->next;
+        closing->engine->ops->memory_close(closing->engine, memory);
+        answer(closing->mailbox, memory->drop_cookie, closing->client);
+        free(memory);
+    }
+}
+
+static void *closing_main(void *arg)
+{
+    struct closing *closing = arg;
+    struct tcd_ex_engine *engine = closing->engine;
+    close_all(closing);
+    tcd_ex_mailbox_wake(closing->mailbox);
+    free(closing);
+    atomic_fetch_sub(engine->threads, 1); /* the last touch: the process may end now */
+    return NULL;
+}
+
+/* A GPU's driver may wait for the device before it unmaps anything, and what runs there may wait for a client: not in this thread. */
+static void close_memory(const struct closing *order)
+{
+    struct closing *closing = order->engine->device ? malloc(sizeof *closing) : NULL;
+    pthread_t thread;
+    if (!closing) {
+        close_all(order);
+        return;
+    }
+    *closing = *order;
+    atomic_fetch_add(order->engine->threads, 1);
+    if (pthread_create(&thread, NULL, closing_main, closing) == 0)
+        pthread_detach(thread);
+    else
+        closing_main(closing); /* late is better than never */
+}
+
 void tcd_ex_clients_sweep(struct tcd_ex_clients *clients, struct tcd_ex_mailbox *mailbox)
 {
     for (struct tcd_ex_client **at = &clients->first; *at;) {
         struct tcd_ex_client *client = *at;
-        for (struct tcd_ex_memory *memory = take_unpinned(client), *next; memory; memory = next) {
-            next = memory->next;
-            clients->engine->ops->memory_close(clients->engine, memory);
-            answer(mailbox, memory->drop_cookie, client->id);
-            free(memory);
-        }
+        const struct closing closing = {clients->engine, mailbox, take_unpinned(client), client->id};
+        if (closing.first)
+            close_memory(&closing);
         /* Only this thread adds to either, so no lock is needed to see them empty. */
         if (client->dropped == NULL) {
             answer(mailbox, client->gone_cookie, client->id);

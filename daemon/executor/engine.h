@@ -36,7 +36,7 @@ struct tcd_ex_engine_ops {
     /* Maps client memory as the message says: fills base and bytes. Takes the descriptors that it sets to -1. */
     int (*memory_open)(struct tcd_ex_engine *engine, const struct tcd_ex_message *message, int *fds, unsigned fd_count,
                        struct tcd_ex_memory *memory, char *text);
-    void (*memory_close)(struct tcd_ex_engine *engine, struct tcd_ex_memory *memory);
+    void (*memory_close)(struct tcd_ex_engine *engine, struct tcd_ex_memory *memory); /* CUDA: any thread */
     /* What an attachment needs besides; page and ring are mapped. `fds`: those behind the first four, the caller's. */
     int (*attach)(struct tcd_ex_attachment *attachment, const struct tcd_ex_message *message, const int *fds, char *text);
     void (*detach)(struct tcd_ex_attachment *attachment); /* the worker has ended or was never started */

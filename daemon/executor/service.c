@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 int tcd_ex_service_open(struct tcd_ex_service *service, struct tcd_ex_engine *engine)
 {
@@ -246,6 +247,10 @@ void tcd_ex_service_close(struct tcd_ex_service *service)
     for (struct tcd_ex_client *client = service->clients.first; client; client = client->next)
         tcd_ex_client_memory_drop_all(client, 0);
     tcd_ex_clients_sweep(&service->clients, &service->mailbox);
+    while (atomic_load(&service->threads)) { /* that close what was still mapped */
+        const struct timespec soon = {.tv_nsec = 1000000};
+        nanosleep(&soon, NULL);
+    }
     if (service->engine->ops->close)
         service->engine->ops->close(service->engine);
     tcd_ex_mailbox_close(&service->mailbox);

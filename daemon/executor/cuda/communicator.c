@@ -2,6 +2,7 @@
 
 #include "../mailbox.h"
 
+#include <tck/cuda_comm.h>
 #include <tcw/channel.h>
 #include <tcw/member.h>
 
@@ -59,8 +60,15 @@ static int settle(struct tcd_cuda_communicator *communicator, uint64_t until_ns,
 /* One sum across all ranks: what connects late connects now, and what does not work shows before anybody depends on it. */
 static int warm_up(struct tcd_cuda_communicator *communicator, uint64_t until_ns, char *text)
 {
-    int rc = tcd_library_all_reduce(communicator->library, communicator->small.base, communicator->small.base, 1, TCW_INT32, TCW_SUM,
-                                    communicator->stream, text);
+    unsigned char *small = communicator->small.base;
+    /* The first kernel of ours loads all of them, for which the driver may wait for everything that runs. */
+    const struct tck_cuda_box box = {.source = small, .target = small + 64, .row_bytes = 16, .rows = 1};
+    int rc = tck_cuda_copy_launch(communicator->engine->device, &box, 1, communicator->stream);
+    if (rc < 0) {
+        snprintf(text, TCW_TEXT_BYTES, "our kernels cannot be launched: %s", tcw_error_text(rc));
+        return rc;
+    }
+    rc = tcd_library_all_reduce(communicator->library, small, small, 1, TCW_INT32, TCW_SUM, communicator->stream, text);
     if (rc == 0)
         rc = settle(communicator, until_ns, text);
     while (rc == 0) {

@@ -296,6 +296,11 @@ int tcd_ex_cuda_engine(const char *name, struct tcd_ex_engine **out, struct tcd_
     if (!engine)
         return TCW_ENOMEM;
     engine->engine.ops = &cuda_ops;
+    /*
+     * Kernels that are loaded when they are first launched make the driver wait for everything that runs, and what runs here may be waiting
+     * for a client.
+     */
+    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     int rc = open_device(name, &engine->engine.device, text);
     if (rc == 0) {
         facts->device = *tck_device_facts(engine->engine.device);
