@@ -50,6 +50,9 @@ int fleet_enter(struct fleet_rank *rank, const char *name);
 /* Ranks: "I am here"; then wait for fleet_release. */
 void fleet_ready(struct fleet_rank *rank);
 
+/* Ranks: nothing more to do, but to be there until fleet_destroy. */
+_Noreturn void fleet_stay(void);
+
 /* Ranks: agreement through shared memory (loop_subject.agree): everybody gets rank 0's value. Not 0: a rank has failed. */
 int fleet_agree(struct fleet_rank *rank, uint64_t *value);
 

@@ -1,6 +1,6 @@
 /* What is in the machine, asked by a process of its own. */
 #include "cuda.h"
-#include "nccl.h"
+#include "nccl_peer.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -44,7 +44,8 @@ static int prepare(struct gpu *gpu)
 int gpu_open(struct gpu *gpu, struct fleet_rank *rank, char *note)
 {
     char why[192] = "";
-    *gpu = (struct gpu){.rank = rank, .note = note};
+    *gpu = (struct gpu){.rank = rank};
+    gpu->note = note;
     int code = tck_device_open(NULL, (int)rank->rank, &gpu->device, why, sizeof(why));
     if (code == 0 && (code = tck_cuda_enter(gpu->device)) != 0)
         tck_device_close(gpu->device);

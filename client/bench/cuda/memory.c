@@ -6,11 +6,14 @@
 #include "cuda.h"
 #include "operands.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-enum { ENGINES = 2, STEP_S = 60, BYTES = 512 * FIGURES_ROW_BYTES };
+enum { ENGINES = 2, STEP_S = 60, CTL_S = 10, BYTES = 512 * FIGURES_ROW_BYTES };
+enum { REFRESH_US = 300000 }; /* the daemon writes its figures ten times a second */
 
 /* Free bytes of this rank's GPU. */
 struct memory_slot {
@@ -83,8 +86,8 @@ static int memory_body(struct fleet_rank *rank)
     fleet_ready(rank);
     code = work(&gpu, slot);
     atomic_store(&slot->done, code == 0);
-    while (code == 0)
-        pause(); /* the other engine wants to find this one */
+    if (code == 0)
+        fleet_stay(); /* the other engine wants to find this one */
     return code;
 }
 
@@ -110,19 +113,38 @@ static void keep_note(struct fleet *fleet, uint32_t ranks, char *note)
         snprintf(note, CUDA_NOTE_BYTES, "a rank did not come so far");
 }
 
-/* What the daemon says of it: trtcollctl memory, which stands beside this program or in the search path. */
+/* trtcollctl, which stands beside this program or in the search path; not for long. */
+static _Noreturn void become_ctl(const struct server *server, int to)
+{
+    char directory[256], path[320];
+    machine_own_directory(directory, sizeof(directory));
+    snprintf(path, sizeof(path), "%s/trtcollctl", directory);
+    alarm(CTL_S);
+    if (dup2(to, STDOUT_FILENO) >= 0) {
+        execl(path, "trtcollctl", "--runtime-dir", server->directory, "memory", (char *)NULL);
+        execlp("trtcollctl", "trtcollctl", "--runtime-dir", server->directory, "memory", (char *)NULL);
+    }
+    _exit(127);
+}
+
+/* What the daemon says of it. */
 static void ask_ctl(const struct server *server, char *text)
 {
-    char directory[256], command[640];
-    machine_own_directory(directory, sizeof(directory));
-    usleep(300000); /* the segment is refreshed ten times a second */
-    snprintf(command, sizeof(command), "PATH='%s':\"$PATH\" timeout 10 trtcollctl --runtime-dir '%s' memory 2>&1", directory,
-             server->directory);
-    FILE *pipe = popen(command, "r");
-    size_t got = pipe ? fread(text, 1, CUDA_TEXT_BYTES - 1, pipe) : 0;
+    int ends[2];
+    size_t got = 0;
+    usleep(REFRESH_US);
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return;
+    pid_t child = fork();
+    if (child == 0)
+        become_ctl(server, ends[1]);
+    close(ends[1]);
+    for (ssize_t more; child > 0 && (more = read(ends[0], text + got, CUDA_TEXT_BYTES - 1 - got)) > 0;)
+        got += (size_t)more;
     text[got] = 0;
-    if (pipe)
-        pclose(pipe);
+    close(ends[0]);
+    if (child > 0)
+        waitpid(child, NULL, 0);
 }
 
 static uint64_t less(uint64_t before, uint64_t after)

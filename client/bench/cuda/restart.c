@@ -4,7 +4,7 @@
  */
 #include "../server.h"
 #include "cuda.h"
-#include "nccl.h"
+#include "nccl_peer.h"
 #include "operands.h"
 
 #include <stdio.h>
@@ -93,8 +93,8 @@ static int restart_body(struct fleet_rank *rank)
     slot->total_ms = since_ms(start);
     code = operands_check(&restart.operands, BYTES, false);
     atomic_store(&slot->done, code == 0);
-    while (code == 0)
-        pause(); /* to be killed */
+    if (code == 0)
+        fleet_stay();
     return code;
 }
 
@@ -119,8 +119,8 @@ static int nccl_body(struct fleet_rank *rank)
         code = gpu_synchronize(&restart.gpu);
     slot->total_ms = since_ms(start);
     atomic_store(&slot->done, code == 0);
-    while (code == 0)
-        pause();
+    if (code == 0)
+        fleet_stay();
     return code;
 }
 

@@ -4,7 +4,7 @@
  */
 #include "../server.h"
 #include "cuda.h"
-#include "nccl.h"
+#include "nccl_peer.h"
 #include "operands.h"
 
 #include <stdio.h>

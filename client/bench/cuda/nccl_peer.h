@@ -2,8 +2,8 @@
  * NCCL as an engine uses it without trtcoll: libnccl.so.2 by dlopen, a communicator of all ranks in their own processes.
  * Owner: the rank's process, one thread. The library stays loaded: it has threads.
  */
-#ifndef BENCH_CUDA_NCCL_H
-#define BENCH_CUDA_NCCL_H
+#ifndef BENCH_CUDA_NCCL_PEER_H
+#define BENCH_CUDA_NCCL_PEER_H
 
 #include "gpu.h"
 

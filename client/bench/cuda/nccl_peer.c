@@ -1,4 +1,4 @@
-#include "nccl.h"
+#include "nccl_peer.h"
 
 #include <stdlib.h>
 #include <string.h>
