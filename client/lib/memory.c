@@ -1,11 +1,16 @@
 #include "memory.h"
 
+#include "clock.h"
 #include "context.h"
 #include "cuda/gpu.h"
 #include "error.h"
+#include "group.h"
 
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+enum { SETTLE_MS = 100, SETTLE_NAP_NS = 20000 };
 
 int tcc_memory_create(struct tcc_memory *memory)
 {
@@ -103,6 +108,36 @@ static int insert(struct trtcoll_ctx *ctx, struct tcc_range *range)
     }
     pthread_mutex_unlock(&memory->lock);
     return code;
+}
+
+static bool in_use(struct tcc_memory *memory, const void *pointer)
+{
+    uint32_t index;
+    bool used;
+
+    pthread_mutex_lock(&memory->lock);
+    index = first_behind(memory, (uintptr_t)pointer);
+    used = index < memory->count && memory->ranges[index]->start == (uintptr_t)pointer &&
+           atomic_load_explicit(&memory->ranges[index]->users, memory_order_acquire);
+    pthread_mutex_unlock(&memory->lock);
+    return used;
+}
+
+/*
+ * Runs that nobody waits for end when somebody looks. On GPUs a stream passes a run a moment before its completion is here: memory that
+ * streams have done with must not look busy for that.
+ */
+static void settle(struct trtcoll_ctx *ctx, const void *pointer)
+{
+    const struct timespec nap = {.tv_nsec = SETTLE_NAP_NS};
+    uint64_t until_ns = tcw_now_ns() + (tcc_ctx_kind(ctx) == TCK_DEVICE_CUDA ? SETTLE_MS * TCC_MS : 0);
+
+    while (in_use(&ctx->memory, pointer)) {
+        tcc_groups_watch(ctx);
+        if (tcw_now_ns() >= until_ns)
+            return;
+        nanosleep(&nap, NULL);
+    }
 }
 
 /* Takes out the range that starts at `pointer`: 0, or EINVAL or EBUSY with the last error set. */
@@ -217,8 +252,10 @@ int trtcoll_free(struct trtcoll_ctx *ctx, void *pointer)
     struct tcc_range *range = NULL;
     int code = tcc_ctx_enter(ctx);
 
-    if (!code)
-        code = take_out(&ctx->memory, pointer, false, &range);
+    if (code)
+        return code;
+    settle(ctx, pointer);
+    code = take_out(&ctx->memory, pointer, false, &range);
     if (code)
         return code;
     code = tell_freed(ctx, range->handle);
@@ -299,8 +336,10 @@ int trtcoll_unregister(struct trtcoll_ctx *ctx, void *pointer)
     struct tcc_range *range = NULL;
     int code = tcc_ctx_enter(ctx);
 
-    if (!code)
-        code = take_out(&ctx->memory, pointer, true, &range);
+    if (code)
+        return code;
+    settle(ctx, pointer);
+    code = take_out(&ctx->memory, pointer, true, &range);
     if (code)
         return code;
     code = tell_freed(ctx, range->handle);

@@ -288,6 +288,14 @@ static int choose_served(const struct tcw_plan_desc *desc, const struct tcd_choo
         return tcd_error_set(error, TCW_ENOTSUP, "plans of the served lane cannot be captured into CUDA graphs");
     if (choosing->no_library)
         return tcd_error_set(error, TCW_ENOTSUP, "the served lane of cuda devices needs NCCL: %.190s", choosing->no_library);
+    if (desc->op == TCW_OP_ALL_REDUCE && choosing->nranks == 1 && wanted != TCW_STRATEGY_AUTO && !is_library(wanted)) {
+        /* Refused as it would be in company; a rank alone has nobody to exchange with, and no workspace for it. */
+        int code = choose_named(desc, choosing, wanted, choice, error);
+        if (code)
+            return code;
+        choice->decision.step_count = 0;
+        wanted = TCW_STRATEGY_AUTO;
+    }
     if (wanted == TCW_STRATEGY_AUTO)
         wanted = TCW_STRATEGY_NCCL;
     snprintf(why, why_bytes, "%s", tcw_strategy_name(wanted));

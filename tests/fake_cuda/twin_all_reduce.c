@@ -16,9 +16,12 @@ enum { TWIN_OFFSET = 4096 };
 /* In the header of a workspace, behind the kernels' own; zero when it is made. */
 struct twin_state {
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t sequence; /* rounds published */
-    _Atomic uint64_t plan_id, tokens, first_token;     /* of the launch that published last */
-    _Atomic uint64_t began_ns;                         /* the run of the last launch */
-    _Alignas(TCW_TWO_LINES) _Atomic uint32_t running;  /* launches at this moment */
+    /* What the launch that published a round was; like the buffers: who reads it may be a round behind. */
+    struct twin_round {
+        _Atomic uint64_t plan_id, tokens, first_token;
+    } rounds[TCK_CUDA_BUFFERS];
+    _Atomic uint64_t began_ns;                        /* the run of the last launch */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t running; /* launches at this moment */
 };
 _Static_assert(sizeof(struct tck_cuda_state) <= TWIN_OFFSET, "behind the kernels' own");
 _Static_assert(TWIN_OFFSET + sizeof(struct twin_state) <= TCK_CUDA_HEADER_BYTES, "fits");
@@ -82,6 +85,7 @@ static bool patient(struct turn *turn, uint32_t rank)
 static bool wait_for(struct turn *turn, uint32_t rank, uint64_t sequence)
 {
     struct twin_state *twin = twin_of(turn, rank);
+    const struct twin_round *round = &twin->rounds[sequence % TCK_CUDA_BUFFERS];
     unsigned naps = 0;
     while (atomic_load_explicit(&twin->sequence, memory_order_acquire) < sequence) {
         if (!patient(turn, rank))
@@ -89,7 +93,7 @@ static bool wait_for(struct turn *turn, uint32_t rank, uint64_t sequence)
         fake_nap(&naps);
     }
     turn->waited_since_ns = 0;
-    if (twin->plan_id != turn->run->plan_id || twin->tokens != turn->run->run_tokens || twin->first_token != turn->run->first_token)
+    if (round->plan_id != turn->run->plan_id || round->tokens != turn->run->run_tokens || round->first_token != turn->run->first_token)
         return fail(turn, TCW_EMISMATCH, rank);
     return true;
 }
@@ -99,13 +103,14 @@ static bool exchange(struct turn *turn, struct fake_twin_row *row, uint64_t at, 
 {
     struct twin_state *mine = twin_of(turn, turn->link->rank);
     uint64_t sequence = mine->sequence + 1;
+    struct twin_round *round = &mine->rounds[sequence % TCK_CUDA_BUFFERS];
     const void *src[TCK_CUDA_RANKS];
     for (uint32_t i = 0; i < turn->link->nranks; i++)
         src[i] = buffer_of(turn, i, sequence);
     memcpy(buffer_of(turn, turn->link->rank, sequence), (const unsigned char *)turn->run->in + at, bytes);
-    atomic_store_explicit(&mine->plan_id, turn->run->plan_id, memory_order_relaxed);
-    atomic_store_explicit(&mine->tokens, turn->run->run_tokens, memory_order_relaxed);
-    atomic_store_explicit(&mine->first_token, turn->run->first_token, memory_order_relaxed);
+    atomic_store_explicit(&round->plan_id, turn->run->plan_id, memory_order_relaxed);
+    atomic_store_explicit(&round->tokens, turn->run->run_tokens, memory_order_relaxed);
+    atomic_store_explicit(&round->first_token, turn->run->first_token, memory_order_relaxed);
     atomic_store_explicit(&mine->sequence, sequence, memory_order_release);
     for (uint32_t i = 0; i < turn->link->nranks; i++)
         if (i != turn->link->rank && !wait_for(turn, i, sequence))

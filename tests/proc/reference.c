@@ -198,7 +198,7 @@ static bool fp8_fits(const struct ref_all_reduce *job, const struct ref_outputs 
 {
     double inverse = (double)(1.0f / job->scale);
     if (got->out)
-        return ref_is_e4m3(code, ref_get(job->dtype, got->out, i) * inverse, true);
+        return ref_is_e4m3(code, (double)((float)ref_get(job->dtype, got->out, i) * (float)inverse), true);
     double doubt = job->dtype == TRTCOLL_FP32 ? 2e-5 * fabs(norm) : 2 * unit_in_last_place(job->dtype, norm);
     double middle = ref_round(job->dtype, norm);
     for (int k = -4; k <= 4; k++)

@@ -254,6 +254,13 @@ double gpu_drain(struct gpu *gpu, CUstream stream, double ms)
     }
 }
 
+void gpu_check_group(struct trtcoll_group *group)
+{
+    struct trtcoll_group_info info = case_group_info(group);
+
+    CHECK_MSG(info.state == TRTCOLL_GROUP_READY, "the group is broken: %s, rank %d", trtcoll_error_name(info.code), (int)info.culprit);
+}
+
 /* ---- runs from host memory ---- */
 
 enum { MOST_BUFFERS = 64 + 16 };

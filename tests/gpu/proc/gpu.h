@@ -64,6 +64,9 @@ void gpu_release(struct gpu *gpu);
 /* Waits until the stream has passed all that is on it, fails after `ms`; returns how long that took, in ms. */
 double gpu_drain(struct gpu *gpu, CUstream stream, double ms);
 
+/* The group is ready; else the rank fails with its story. */
+void gpu_check_group(struct trtcoll_group *group);
+
 void gpu_check(const char *file, int line, const char *call, CUresult result);
 #define CHECK_CU(call) gpu_check(__FILE__, __LINE__, #call, (call))
 

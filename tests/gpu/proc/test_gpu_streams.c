@@ -40,6 +40,7 @@ static void several_body(struct proc_me *me)
         }
         for (unsigned i = 0; i < GPU_STREAMS; i++)
             gpu_drain(gpu, gpu->streams[i], PROC_PATIENCE_MS);
+        gpu_check_group(group);
         for (unsigned i = 0; i < PLANS; i++)
             gpu_sum_check(gpu, &sums[i], round);
     }
