@@ -25,22 +25,31 @@ static uint32_t whole_warps(uint32_t threads)
     return quotient_up(threads, WARP) * WARP;
 }
 
-/* Packs that a round may take of a shard, so that enough rounds fit the buffer. */
-static uint32_t room(const struct tck_cuda_args *args)
+/* Packs of a shard that a buffer has places for. */
+static uint32_t shard_room(const struct tck_cuda_args *args)
 {
-    return (uint32_t)args->link.buffer_packs / (2 * TCK_TWOSHOT_RING * (args->link.nranks - 1));
+    return (uint32_t)args->link.buffer_packs / (2 * (args->link.nranks - 1));
 }
 
+/* Launches of equal length: how many of `tokens` go into the next one when it may take `most`. */
+static uint32_t tokens_of_launch(uint64_t tokens, uint32_t most)
+{
+    uint64_t launches = most ? (tokens + most - 1) / most : 1;
+    return (uint32_t)((tokens + launches - 1) / launches);
+}
+
+/* A quarter of the room is for the last round, which may lack most of its packs. */
 static int shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
-    uint32_t shard = tck_twoshot_shard((uint32_t)args->run.tokens * args->run.row_packs, args->link.nranks);
-    uint32_t blocks = least(target->blocks ? target->blocks : BLOCKS, TCK_CUDA_MOST_BLOCKS),
-             threads = whole_warps(quotient_up(shard, blocks));
+    uint32_t room = shard_room(args), most = room / 4 * 3 / 8 * 8 * args->link.nranks / args->run.row_packs;
+    uint32_t tokens = tokens_of_launch(args->run.tokens, most);
+    uint32_t shard = tck_twoshot_shard(tokens * args->run.row_packs, args->link.nranks);
+    uint32_t blocks = least(target->blocks ? target->blocks : BLOCKS, TCK_CUDA_MOST_BLOCKS);
+    uint32_t threads = whole_warps(quotient_up(shard, blocks));
     threads = threads < NARROWEST ? NARROWEST : least(threads, TCK_TWOSHOT_THREADS);
-    blocks = least(blocks, quotient_up(shard, threads));
-    blocks = least(blocks, room(args) / threads);
-    *shape = (struct tck_cuda_shape){.grid = blocks, .threads = threads, .cluster = 1, .tokens = args->run.tokens};
-    return blocks ? 0 : TCW_EINVAL;
+    blocks = least(least(blocks, quotient_up(shard, threads)), room / 4 / threads);
+    *shape = (struct tck_cuda_shape){.grid = blocks, .threads = threads, .cluster = 1, .tokens = tokens};
+    return most && blocks ? 0 : TCW_EINVAL;
 }
 
 /* Packs of a row that a block of a cluster of `cluster` takes: an even number, see epilogue.cuh. */
@@ -65,15 +74,15 @@ static uint32_t choose_cluster(const struct tck_cuda_args *args, const struct tc
 
 static int shape_norm(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
-    uint32_t rows = tck_twoshot_tokens((uint32_t)args->run.tokens, args->link.nranks, 0);
-    uint32_t blocks = least(target->blocks ? target->blocks : BLOCKS, TCK_CUDA_MOST_BLOCKS),
-             cluster = choose_cluster(args, target, rows, blocks);
-    uint32_t clusters = least(rows, blocks < cluster ? 1 : blocks / cluster);
-    clusters = least(clusters, room(args) / args->run.row_packs);
+    uint32_t room = shard_room(args) / args->run.row_packs, most = (room - room / 4) * args->link.nranks;
+    uint32_t tokens = tokens_of_launch(args->run.tokens, most), rows = tck_twoshot_tokens(tokens, args->link.nranks, 0);
+    uint32_t blocks = least(target->blocks ? target->blocks : BLOCKS, TCK_CUDA_MOST_BLOCKS);
+    uint32_t cluster = choose_cluster(args, target, rows, blocks), clusters = blocks < cluster ? 1 : blocks / cluster;
+    clusters = least(least(rows, clusters), room / 4);
     *shape = (struct tck_cuda_shape){.grid = clusters * cluster,
                                      .threads = least(whole_warps(packs_each(args, cluster)), TCK_TWOSHOT_THREADS),
                                      .cluster = cluster,
-                                     .tokens = args->run.tokens};
+                                     .tokens = tokens};
     return clusters ? 0 : TCW_EINVAL;
 }
 

@@ -11,12 +11,11 @@
  * Rounds overlap: scatter(k + 1), reduce(k), finish(k - 1), so that the links always have something to carry. A thread waits for the same
  * thread of other ranks only, so blocks may come and go in any number, as long as all GPUs start them in the same order.
  *
- * A buffer holds `ring` rounds of two stages, one slot per peer in each. Receivers empty a place as soon as they have read it, so a run
- * leaves nothing behind (dirty = 0). Reuse within a run, when there are more rounds than the ring has: who scatters round k + 1 has
- * finished k - 2, so every peer has at least scattered k - 2 to the owners, and so finished k - 5: with six rounds in the ring the place is
- * empty. There the emptying must not be overtaken, hence the fence in tck_twoshot_wrap.
+ * A buffer holds two stages, all rounds in each, one slot per peer and round. Receivers empty a place as soon as they have read it, so a
+ * launch leaves nothing behind (dirty = 0).
  *
- * The grid and the block size must be the same on all ranks.
+ * The grid and the block size must be the same on all ranks. What runs seldom is kept out of line, and loops stay loops: a kernel begins
+ * with cold instruction caches, so that code costs time by its length.
  */
 #ifndef TCK_CUDA_TWOSHOT_CUH
 #define TCK_CUDA_TWOSHOT_CUH
@@ -25,6 +24,18 @@
 #include "twoshot.h"
 #include "wait.cuh"
 
+/* tck_give_up, every TCK_POLLS_PER_LOOK polls; out of line. Answers since when the thread waits, 0 to give up. */
+static __device__ __noinline__ uint64_t tck_twoshot_look(const struct tck_cuda_link &link, uint64_t step, uint32_t launch, uint64_t since,
+                                                         uint32_t missing)
+{
+    struct tck_turn turn = {};
+    turn.step = step;
+    turn.launch = launch;
+    if (tck_door_is_shared(link, turn))
+        tck_fail(link, step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
+    return tck_patience_look(link, step, since, missing);
+}
+
 /* NR ranks, 0: any number, with loops in place of arrays. */
 template <int NR> struct tck_twoshot {
     enum { PEERS = NR ? NR - 1 : 1 };
@@ -32,8 +43,7 @@ template <int NR> struct tck_twoshot {
     const struct tck_cuda_operation &run;
     struct tck_turn turn;
     uint32_t rounds, round_packs; /* packs of a shard that a round takes */
-    uint32_t ring;
-    uint32_t column; /* of this thread in a round */
+    uint32_t column;              /* of this thread in a round */
 
     TCK_MEMBER tck_twoshot(const struct tck_cuda_args &a) : args(a), run(a.run) {}
 
@@ -49,8 +59,7 @@ template <int NR> struct tck_twoshot {
 
     TCK_MEMBER uint32_t place(uint32_t stage, uint32_t round, uint32_t slot) const
     {
-        uint32_t of_ring = ring >= rounds ? round : round % ring;
-        return ((stage * ring + of_ring) * (ranks() - 1) + slot) * round_packs + column;
+        return ((stage * rounds + round) * (ranks() - 1) + slot) * round_packs + column;
     }
 
     /* A round takes `packs` of each shard, and the longest shard needs `many` rounds. */
@@ -58,10 +67,7 @@ template <int NR> struct tck_twoshot {
     {
         turn = tck_turn_begin(args.link);
         round_packs = packs;
-        ring = rounds = many;
-        packs *= 2 * (ranks() - 1);
-        if ((uint64_t)many * packs > args.link.buffer_packs)
-            ring = (uint32_t)args.link.buffer_packs / packs;
+        rounds = many;
     }
 
     TCK_MEMBER void send(uint32_t stage, uint32_t round, uint32_t to, uint4 v) const
@@ -86,7 +92,8 @@ template <int NR> struct tck_twoshot {
     template <int COUNT> TCK_MEMBER void receive(uint32_t stage, uint32_t round, uint32_t first, uint32_t wanted, uint4 v[COUNT])
     {
         uint4 *base = tck_buffer(args.link, rank(), turn.buffer) + place(stage, round, 0);
-        struct tck_patience patience = {};
+        uint64_t since = 0;
+        uint32_t polls = 0;
         uint32_t missing = turn.dead ? 0 : wanted;
         while (missing) {
             const uint32_t asked = missing;
@@ -98,9 +105,12 @@ template <int NR> struct tck_twoshot {
             for (uint32_t i = 0; i < COUNT; i++)
                 if (asked >> i & 1 && tck_has_arrived(v[i]))
                     missing &= ~(1u << i);
-            if (missing && tck_give_up(args.link, turn, &patience, first + __ffs(missing) - 1)) {
-                turn.dead = true;
-                break;
+            if (missing && (++polls & (TCK_POLLS_PER_LOOK - 1)) == 0) {
+                since = tck_twoshot_look(args.link, turn.step, turn.launch, since, first + __ffs(missing) - 1);
+                if (!since) {
+                    turn.dead = true;
+                    break;
+                }
             }
         }
 #pragma unroll
@@ -123,14 +133,16 @@ template <int NR> struct tck_twoshot {
         struct tck_sum<T> total;
         if (NR) {
             uint4 v[NR ? NR : 1];
+#pragma unroll
+            for (int i = 0; i < NR; i++)
+                v[i] = own;
             receive<NR ? NR : 1>(0, round, 0, ((1u << NR) - 1) & ~(1u << rank()), v);
 #pragma unroll
             for (int i = 0; i < NR; i++) {
-                uint4 next = (uint32_t)i == rank() ? own : v[i];
                 if (i == 0)
-                    total.start(next, wide);
+                    total.start(v[i], wide);
                 else
-                    total.add(next, wide);
+                    total.add(v[i], wide);
             }
         } else {
             for (uint32_t i = 0; i < ranks(); i++) {
@@ -148,43 +160,38 @@ template <int NR> struct tck_twoshot {
     TCK_MEMBER void clear_dirty() const
     {
         uint4 *old = tck_buffer(args.link, rank(), tck_buffer_before(turn.buffer));
+#pragma unroll 1
         for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < turn.dirty; i += gridDim.x * blockDim.x)
             tck_clear(old + i);
     }
-
-    /* Before places of the ring are used again: what this thread has emptied is empty for everybody who hears from it from now on. */
-    TCK_MEMBER void wrap() const
-    {
-        if (ring < rounds)
-            __threadfence_system();
-    }
 };
 
-/* The stations of all rounds; a flow has scatter, reduce and finish. Its begun() is the last thing before the first wait. */
+/*
+ * The stations of all rounds; a flow has scatter, reduce, finish, and shift, which makes what reduce has kept that of the round before. Its
+ * begun() is the last thing before the first wait.
+ */
 template <int NR, class FLOW> TCK_DEVICE void tck_twoshot_rounds(struct tck_twoshot<NR> &two, FLOW &flow, uint64_t start)
 {
-    flow.scatter(0);
-    const struct tck_entry entry = tck_turn_enter(two.args, two.turn, 0);
-    if (!two.turn.dead)
-        two.clear_dirty();
-    flow.begun();
-    for (uint32_t round = 0; round < two.rounds; round++) {
-        if (round + 1 < two.rounds) {
-            two.wrap();
-            flow.scatter(round + 1);
+    struct tck_entry entry = {};
+#pragma unroll 1
+    for (uint32_t step = 0; step < two.rounds + 2; step++) {
+        if (step < two.rounds)
+            flow.scatter(step);
+        if (step == 0) {
+            entry = tck_turn_enter(two.args, two.turn, 0);
+            if (!two.turn.dead)
+                two.clear_dirty();
+            flow.begun();
+            continue;
         }
-        flow.reduce(round);
-        if (round)
-            flow.finish(round - 1);
+        flow.shift();
+        if (step <= two.rounds)
+            flow.reduce(step - 1);
+        if (step > 1)
+            flow.finish(step - 2);
     }
-    flow.finish(two.rounds - 1);
     tck_turn_leave(two.args, two.turn, entry, 0, start);
 }
-
-/* Blocks of the largest size that an SM has registers for. */
-#ifndef TCK_TWOSHOT_RESIDENT
-#define TCK_TWOSHOT_RESIDENT 1
-#endif
 
 #define TCK_TWOSHOT_KERNELS(form)                                                                                                          \
     TCK_TWOSHOT_TYPE(form, fp32)                                                                                                           \
@@ -196,7 +203,7 @@ template <int NR, class FLOW> TCK_DEVICE void tck_twoshot_rounds(struct tck_twos
     TCK_TWOSHOT_KERNEL(form, type, 8, 8)                                                                                                   \
     TCK_TWOSHOT_KERNEL(form, type, n, 0)
 #define TCK_TWOSHOT_KERNEL(form, type, suffix, ranks)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(TCK_TWOSHOT_THREADS, ranks == 8 ? 1 : TCK_TWOSHOT_RESIDENT)                               \
+    extern "C" __global__ void __launch_bounds__(TCK_TWOSHOT_THREADS, 1)                                                                   \
         tck_twoshot_##type##_##form##_##suffix(const __grid_constant__ struct tck_cuda_args args)                                          \
     {                                                                                                                                      \
         tck_twoshot_##form<tck_##type, ranks>(args);                                                                                       \

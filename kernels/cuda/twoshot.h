@@ -10,7 +10,6 @@
 
 enum {
     TCK_TWOSHOT_THREADS = 512, /* of a block, at most */
-    TCK_TWOSHOT_RING = 6,      /* rounds in a buffer, at least, when a run has more of them */
 };
 
 /* Plain form: packs of a shard, whole cache lines of 128 bytes. */

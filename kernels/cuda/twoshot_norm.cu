@@ -105,6 +105,7 @@ template <int ROWS> struct tck_rows_sum {
     TCK_MEMBER void total(const struct tck_place &place, float mine[ROWS], uint32_t batch)
     {
         const uint32_t lane = threadIdx.x & 31, warps = blockDim.x / 32, part = place.block * warps + threadIdx.x / 32;
+        __syncwarp(); /* shuffles of a warp that waits has taken apart go one by one, slowly */
 #pragma unroll
         for (int i = 0; i < ROWS; i++)
             mine[i] = tck_warp_total(mine[i]);
@@ -120,13 +121,19 @@ template <int ROWS> struct tck_rows_sum {
                     parts[batch & 1][part][i] = mine[i];
             __syncthreads();
         }
+        __syncwarp();
 #pragma unroll
-        for (int i = 0; i < ROWS; i++) {
+        for (int i = 0; i < ROWS; i++)
             mine[i] = 0;
-            for (uint32_t w = lane; w < place.cluster * warps; w += 32)
+#pragma unroll 1
+        for (uint32_t w = lane; w < place.cluster * warps; w += 32)
+#pragma unroll
+            for (int i = 0; i < ROWS; i++)
                 mine[i] = __fadd_rn(mine[i], parts[batch & 1][w][i]);
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < ROWS; i++)
             mine[i] = tck_warp_total(mine[i]);
-        }
     }
 };
 
@@ -148,7 +155,7 @@ template <class T, int NR> struct tck_short_rows {
     uint32_t pack;
     uint4 gamma;
     float factor;
-    uint4 own, own_before; /* this rank's sums of the running round and of the one before */
+    uint4 own, own_before; /* this rank's sums of the last round that was reduced and of the one before */
 
     TCK_MEMBER tck_short_rows(struct tck_twoshot<NR> &t, const struct tck_rows &r, tck_rows_sum<ROWS> &s)
         : two(t), rows(r), sums(s), batch(0), pack(tck_place_pack(r.place, t.run, 0)), own(make_uint4(0, 0, 0, 0))
@@ -162,6 +169,7 @@ template <class T, int NR> struct tck_short_rows {
     TCK_MEMBER uint4 load(const void *base, uint64_t row) const { return ((const uint4 *)base)[row * two.run.row_packs + pack]; }
 
     TCK_MEMBER void begun() const { sums.begun(rows.place); }
+    TCK_MEMBER void shift() { own_before = own; }
 
     TCK_MEMBER void scatter(uint32_t round) const
     {
@@ -184,54 +192,68 @@ template <class T, int NR> struct tck_short_rows {
     TCK_MEMBER void reduce(uint32_t round)
     {
         uint64_t row;
-        own_before = own;
         if (!tck_row_of(two, rows, two.rank(), round, &row) || !mine())
             return;
         own = tck_sendable(two.template sum<T>(round, load(two.run.in, row)));
         two.send_all(1, round, own);
     }
 
-    /* Rows of the shards [first, first + ROWS), whose sums are in v. */
-    TCK_MEMBER void finish_batch(uint32_t round, uint32_t first, uint4 v[ROWS], const uint4 residual[ROWS])
+    /*
+     * Rows of the shards [first, first + ROWS), whose sums are in v. The loops stay loops: what they walk through is turned by one instead,
+     * so that it needs no index and stays in registers.
+     */
+    template <class V> static TCK_MEMBER void turn_by_one(V list[ROWS], V last)
     {
-        float squares[ROWS];
-        uint64_t row;
 #pragma unroll
+        for (int i = 0; i + 1 < ROWS; i++)
+            list[i] = list[i + 1];
+        list[ROWS - 1] = last;
+    }
+
+    TCK_MEMBER void finish_batch(uint32_t round, uint32_t first, uint4 v[ROWS], uint4 residual[ROWS])
+    {
+        float squares[ROWS] = {};
+        uint64_t row;
+#pragma unroll 1
         for (uint32_t i = 0; i < ROWS; i++) {
-            squares[i] = 0;
-            if (!tck_row_of(two, rows, first + i, round, &row) || !mine())
-                continue;
-            v[i] = tck_row_u<T>(two.run, pack, v[i], residual[i]);
-            ((uint4 *)two.run.residual_out)[row * two.run.row_packs + pack] = v[i];
-            squares[i] = tck_pack_squares<T>(two.run, v[i]);
+            uint4 u = v[0];
+            float square = 0;
+            if (tck_row_of(two, rows, first + i, round, &row) && mine()) {
+                u = tck_row_u<T>(two.run, pack, u, residual[0]);
+                ((uint4 *)two.run.residual_out)[row * two.run.row_packs + pack] = u;
+                square = tck_pack_squares<T>(two.run, u);
+            }
+            turn_by_one(v, u);
+            turn_by_one(residual, residual[0]);
+            turn_by_one(squares, square);
         }
         sums.total(rows.place, squares, batch++);
-#pragma unroll
-        for (uint32_t i = 0; i < ROWS; i++)
+#pragma unroll 1
+        for (uint32_t i = 0; i < ROWS; i++) {
             if (tck_row_of(two, rows, first + i, round, &row)) /* the same for all threads of the block */
-                tck_pack_finish<T>(two.run, row, pack, v[i], gamma, tck_row_inverse(rows.place, two.run, squares[i]), factor);
+                tck_pack_finish<T>(two.run, row, pack, v[0], gamma, tck_row_inverse(rows.place, two.run, squares[0]), factor);
+            turn_by_one(v, v[0]);
+            turn_by_one(squares, squares[0]);
+        }
     }
 
     TCK_MEMBER void finish(uint32_t round)
     {
-        const uint4 sum_of_mine = round + 1 < two.rounds ? own_before : own; /* the last round is finished behind its own reduction */
+#pragma unroll 1
         for (uint32_t first = 0; first < two.ranks(); first += ROWS) {
             uint4 v[ROWS], residual[ROWS];
             uint32_t wanted = 0;
             uint64_t row;
 #pragma unroll
             for (uint32_t i = 0; i < ROWS; i++) {
-                v[i] = residual[i] = make_uint4(0, 0, 0, 0);
+                v[i] = own_before; /* where nothing is received */
+                residual[i] = make_uint4(0, 0, 0, 0);
                 if (tck_row_of(two, rows, first + i, round, &row) && mine()) {
                     residual[i] = load(two.run.residual_in, row);
                     wanted |= (uint32_t)(first + i != two.rank()) << i;
                 }
             }
             two.template receive<ROWS>(1, round, first, wanted, v);
-#pragma unroll
-            for (uint32_t i = 0; i < ROWS; i++)
-                if (first + i == two.rank())
-                    v[i] = sum_of_mine;
             finish_batch(round, first, v, residual);
         }
     }
@@ -260,6 +282,7 @@ template <class T, int NR> struct tck_long_rows {
     TCK_MEMBER uint64_t at(uint64_t row, uint32_t pack) const { return row * two.run.row_packs + pack; }
 
     TCK_MEMBER void begun() const { sums.begun(rows.place); }
+    TCK_MEMBER void shift() const {}
 
     TCK_MEMBER void scatter(uint32_t round)
     {
@@ -316,31 +339,44 @@ template <class T, int NR> struct tck_long_rows {
     }
 };
 
+template <int NR> TCK_DEVICE void tck_rows_begin(struct tck_twoshot<NR> &two, struct tck_rows &rows)
+{
+    const uint32_t longest = tck_twoshot_tokens((uint32_t)two.run.tokens, two.ranks(), 0);
+    rows.cluster = blockIdx.x / rows.place.cluster;
+    rows.clusters = gridDim.x / rows.place.cluster;
+    tck_stream_order(two.run);
+    two.begin(rows.clusters * two.run.row_packs, (longest + rows.clusters - 1) / rows.clusters);
+}
+
+/* Out of line: see twoshot.cuh. */
+template <class T, int NR> static __device__ __noinline__ void tck_twoshot_long(const struct tck_cuda_args &args, uint64_t start)
+{
+    __shared__ tck_rows_sum<1> sums;
+    struct tck_twoshot<NR> two(args);
+    struct tck_rows rows;
+    rows.place = tck_place_find(args.run);
+    sums.begin(rows.place);
+    tck_rows_begin(two, rows);
+    struct tck_long_rows<T, NR> flow(two, rows, sums);
+    tck_twoshot_rounds(two, flow, start);
+}
+
 template <class T, int NR> TCK_DEVICE void tck_twoshot_norm(const struct tck_cuda_args &args)
 {
     __shared__ tck_rows_sum<tck_batch<NR>::ROWS> sums;
-    __shared__ tck_rows_sum<1> sum; /* for long rows */
     const uint64_t start = tck_global_ns();
     struct tck_twoshot<NR> two(args);
     struct tck_rows rows;
     tck_args_touch(args);
     rows.place = tck_place_find(args.run);
-    rows.cluster = blockIdx.x / rows.place.cluster;
-    rows.clusters = gridDim.x / rows.place.cluster;
-    if (rows.place.steps == 1)
-        sums.begin(rows.place);
-    else
-        sum.begin(rows.place);
-    tck_stream_order(args.run);
-    const uint32_t longest = tck_twoshot_tokens((uint32_t)args.run.tokens, two.ranks(), 0);
-    two.begin(rows.clusters * args.run.row_packs, (longest + rows.clusters - 1) / rows.clusters);
-    if (rows.place.steps == 1) {
-        struct tck_short_rows<T, NR> flow(two, rows, sums);
-        tck_twoshot_rounds(two, flow, start);
-    } else {
-        struct tck_long_rows<T, NR> flow(two, rows, sum);
-        tck_twoshot_rounds(two, flow, start);
+    if (rows.place.steps > 1) {
+        tck_twoshot_long<T, NR>(args, start);
+        return;
     }
+    sums.begin(rows.place);
+    tck_rows_begin(two, rows);
+    struct tck_short_rows<T, NR> flow(two, rows, sums);
+    tck_twoshot_rounds(two, flow, start);
 }
 
 TCK_TWOSHOT_KERNELS(norm)

@@ -31,6 +31,7 @@ template <class T, int NR> struct tck_plain_flow {
     TCK_MEMBER void store(uint32_t pack, uint4 v) const { ((uint4 *)two.run.out)[pack] = v; }
 
     TCK_MEMBER void begun() const {}
+    TCK_MEMBER void shift() const {}
 
     TCK_MEMBER void scatter(uint32_t round) const
     {
