@@ -23,6 +23,11 @@ static const struct goal goals[] = {
     {4 * MB, {0.38, 0.53}, {0.31, 0.57}},  {8 * MB, {0.55, 0.66}, {0.43, 0.62}}, {32 * MB, {0.87, 0.86}, {0.75, 0.75}},
 };
 
+/* Measured on H200: a kernel behind another in a graph, a flag to a peer, what stores to all peers at once move out of a GPU. */
+#define LAUNCH_US    1.1
+#define HOP_US       1.0
+#define BYTES_PER_US 330e3
+
 /* The last two are for bandwidth. */
 static const uint64_t all_sizes[] = {16 * KB, 64 * KB, 128 * KB, 256 * KB, 512 * KB, 1 * MB,
                                      2 * MB,  4 * MB,  8 * MB,   32 * MB,  64 * MB,  256 * MB};
@@ -76,6 +81,14 @@ double figures_goal(uint32_t part, uint32_t ranks, uint64_t bytes)
         if (goals[i].bytes == bytes)
             return (part == PART_NORM ? goals[i].norm : goals[i].plain)[ranks == 4];
     return 0;
+}
+
+double figures_bound(uint32_t ranks, uint64_t bytes, bool *wire)
+{
+    const double one_wire = (double)bytes * (ranks - 1) / BYTES_PER_US, two_wire = one_wire * 2 / ranks;
+    const double one = LAUNCH_US + HOP_US + one_wire, two = LAUNCH_US + 2 * HOP_US + two_wire;
+    *wire = (one < two ? one_wire : two_wire) > (one < two ? one : two) / 2;
+    return one < two ? one : two;
 }
 
 double figures_bus_bandwidth(uint64_t bytes, double us, uint32_t ranks)

@@ -34,6 +34,12 @@ uint32_t figures_sizes(uint32_t part, uint64_t low, uint64_t high, uint64_t *siz
 /* How much of NCCL's time we want to need, for a part of the direct lane; 0: no figure. */
 double figures_goal(uint32_t part, uint32_t ranks, uint64_t bytes);
 
+/*
+ * What no all-reduce over stores can be faster than, in us: a launch, one or two hops of a flag, and the bytes of a one-shot or a two-shot
+ * over the links of an H200, whichever is less. *wire: the links are more than half of it.
+ */
+double figures_bound(uint32_t ranks, uint64_t bytes, bool *wire);
+
 /* What a rank moves over its links, as NCCL's tests define it: bytes / time * 2 (n - 1) / n, in GB/s. 0 if nothing was measured. */
 double figures_bus_bandwidth(uint64_t bytes, double us, uint32_t ranks);
 

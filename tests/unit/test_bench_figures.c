@@ -72,6 +72,21 @@ static void test_goals(void **state)
     assert_near(figures_goal(PART_SERVED, 4, 16 * KB), 0, 0);
 }
 
+static void test_bounds(void **state)
+{
+    (void)state;
+    bool wire = true;
+    /* One-shot: a launch, a hop, three copies of 16 KB. */
+    assert_near(figures_bound(4, 16 * KB, &wire), 2.249, 0.001);
+    assert_false(wire);
+    /* Two-shot: a launch, two hops, one and a half times 8 MB. */
+    assert_near(figures_bound(4, 8 * MB, &wire), 41.23, 0.01);
+    assert_true(wire);
+    /* Of two ranks both move the same, and the one-shot has a hop less. */
+    assert_near(figures_bound(2, 1 * MB, &wire), 5.278, 0.001);
+    assert_true(wire);
+}
+
 static void test_bus_bandwidth(void **state)
 {
     (void)state;
@@ -100,8 +115,8 @@ static void test_quantiles(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parts), cmocka_unit_test(test_parts_refused), cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_goals), cmocka_unit_test(test_bus_bandwidth), cmocka_unit_test(test_quantiles),
+        cmocka_unit_test(test_parts),  cmocka_unit_test(test_parts_refused), cmocka_unit_test(test_sizes),     cmocka_unit_test(test_goals),
+        cmocka_unit_test(test_bounds), cmocka_unit_test(test_bus_bandwidth), cmocka_unit_test(test_quantiles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,6 +24,7 @@ struct cuda_facts {
 struct cuda_times {
     double nccl, nccl_computing, ours, ours_computing; /* us in the stream; 0: not measured */
     double ours_captured;                              /* served, in a graph */
+    double norm;                                       /* PART_FP8: ours without the quantisation */
     uint32_t strategy, lane;                           /* what the plan got */
 };
 

@@ -53,11 +53,19 @@ static float weight_value(uint64_t column)
     return 0.5f + 0.25f * (float)(column % 4);
 }
 
+/* Behind copies from ordinary memory, which may still be under way when the call returns. */
+static int settle(struct gpu *gpu)
+{
+    return gpu_check(gpu, gpu->cuda->cuCtxSynchronize(), "upload");
+}
+
 /* A block is copied up, and then spread over the rest. */
 static int spread(struct gpu *gpu, const uint16_t *block, CUdeviceptr base, uint64_t bytes)
 {
     uint64_t period = BLOCK_ELEMENTS * sizeof(*block), done = bytes < period ? bytes : period;
     int code = gpu_check(gpu, gpu->cuda->cuMemcpyHtoD(base, block, done), "upload");
+    if (code == 0)
+        code = settle(gpu);
     while (code == 0 && done < bytes) {
         uint64_t more = bytes - done < done ? bytes - done : done;
         code = gpu_check(gpu, gpu->cuda->cuMemcpyAsync(base + done, base, more, gpu->stream), "copy");
@@ -88,7 +96,7 @@ static int fill(struct operands *operands, uint64_t bytes)
     if (code == 0 && operands->scale)
         code = gpu_check(gpu, gpu->cuda->cuMemcpyHtoD(operands->scale, &scale, sizeof(scale)), "upload");
     free(block);
-    return code;
+    return code == 0 ? settle(gpu) : code;
 }
 
 static int allocate(struct operands *operands, uint64_t bytes, CUdeviceptr *address)
@@ -114,7 +122,7 @@ int operands_create(struct operands *operands, struct gpu *gpu, uint32_t part, u
         uint64_t bytes;
     } wishes[] = {
         {&operands->in, true, bytes},
-        {&operands->out, part != PART_FP8, bytes},
+        {&operands->out, true, bytes},
         {&operands->residual_in, is_fused(part), bytes},
         {&operands->residual_out, is_fused(part), bytes},
         {&operands->weight, is_fused(part), FIGURES_ROW_BYTES},
@@ -148,12 +156,15 @@ void operands_describe(const struct operands *operands, uint64_t bytes, struct t
                    : operands->part == PART_NORM ? TRTCOLL_FUSION_RESIDUAL_RMS_NORM
                                                  : TRTCOLL_FUSION_NONE;
     args->in = pointer(operands->in);
-    args->out = pointer(operands->out);
     args->residual_in = pointer(operands->residual_in);
     args->residual_out = pointer(operands->residual_out);
     args->norm_weight = pointer(operands->weight);
-    args->scale = pointer(operands->scale);
-    args->quant_out = pointer(operands->quant);
+    if (operands->part == PART_FP8) {
+        args->scale = pointer(operands->scale);
+        args->quant_out = pointer(operands->quant);
+    } else {
+        args->out = pointer(operands->out);
+    }
 }
 
 int operands_clear(struct operands *operands, uint64_t bytes)

@@ -9,9 +9,10 @@
 
 struct operands {
     struct gpu *gpu;
-    uint32_t part;                                                        /* what is done with them */
-    CUdeviceptr in, out, residual_in, residual_out, weight, scale, quant; /* from trtcoll_alloc; what the part does not use is 0 */
-    CUdeviceptr own_in, own_out;                                          /* from CUDA itself: what NCCL works on */
+    uint32_t part; /* what is done with them; those made for PART_FP8 may be used for PART_NORM */
+    /* from trtcoll_alloc; 0: what the part it was made for does not need */
+    CUdeviceptr in, out, residual_in, residual_out, weight, scale, quant;
+    CUdeviceptr own_in, own_out; /* from CUDA itself: what NCCL works on */
 };
 
 /* For messages of up to `bytes`. 0, or a code after a message. */

@@ -70,14 +70,16 @@ static void print_direct(const struct settings *settings, const struct cuda_resu
 {
     static const char *const titles[] = {"plain", "+ residual + RMSNorm; NCCL + one separate norm kernel",
                                          "+ residual + RMSNorm + FP8; NCCL + one separate norm kernel"};
-    const struct cuda_stage *stage = &results->stages[part], *norm = &results->stages[PART_NORM];
+    const struct cuda_stage *stage = &results->stages[part];
     fprintf(to, "\ndirect lane, %s; one graph of 50\n", titles[part]);
-    fprintf(to, "%8s %9s %9s %7s %7s %9s %8s  %-10s%s\n", "message", "NCCL us", "ours us", "ratio", "wanted", "NCCL GB/s", "GB/s",
-            "strategy", part == PART_FP8 ? "over norm" : "");
+    fprintf(to, "%8s %9s %9s %7s %7s %9s %8s  %-8s %9s  %-10s%s\n", "message", "NCCL us", "ours us", "ratio", "wanted", "NCCL GB/s", "GB/s",
+            "bound by", "at us", "strategy", part == PART_FP8 ? "over norm" : "");
     for (uint32_t i = 0; i < stage->count; i++) {
         const struct cuda_times *times = &stage->times[i];
         const double goal = figures_goal(part, settings->ranks, stage->sizes[i]), ratio = over(times->ours, times->nccl);
         char text[32];
+        double bound;
+        bool wire;
         size_text(stage->sizes[i], text, sizeof(text));
         fprintf(to, "%8s", text);
         cell(to, 9, 2, times->nccl);
@@ -86,9 +88,10 @@ static void print_direct(const struct settings *settings, const struct cuda_resu
         cell(to, 7, 2, goal);
         cell(to, 9, 1, figures_bus_bandwidth(stage->sizes[i], times->nccl, settings->ranks));
         cell(to, 8, 1, figures_bus_bandwidth(stage->sizes[i], times->ours, settings->ranks));
-        fprintf(to, "  %-10s", times->ours > 0 ? strategy_name(times->strategy) : "-");
-        if (part == PART_FP8 && norm->count == stage->count && norm->times[i].ours > 0 && times->ours > 0) {
-            double more = times->ours - norm->times[i].ours;
+        bound = figures_bound(settings->ranks, stage->sizes[i], &wire);
+        fprintf(to, "  %-8s %9.2f  %-10s", wire ? "wire" : "hops", bound, times->ours > 0 ? strategy_name(times->strategy) : "-");
+        if (times->norm > 0 && times->ours > 0) {
+            double more = times->ours - times->norm;
             fprintf(to, "%+.2f us, wanted %.1f", more, GOAL_FP8_US);
             verdict(to, true, more < GOAL_FP8_US);
         } else {
@@ -249,6 +252,7 @@ static void put_number(FILE *to, const char *key, double value)
 
 static void put_size(const struct settings *settings, uint32_t part, uint64_t bytes, const struct cuda_times *times, FILE *to)
 {
+    bool wire;
     fprintf(to, "\n      {\"bytes\": %llu, \"strategy\": ", (unsigned long long)bytes);
     if (times->ours > 0)
         fprintf(to, "\"%s\"", strategy_name(times->strategy));
@@ -258,11 +262,13 @@ static void put_size(const struct settings *settings, uint32_t part, uint64_t by
     put_number(to, "nccl_us", times->nccl);
     put_number(to, "ratio", over(times->ours, times->nccl));
     put_number(to, "wanted_ratio", figures_goal(part, settings->ranks, bytes));
+    put_number(to, "bound_us", part <= PART_FP8 ? figures_bound(settings->ranks, bytes, &wire) : 0);
     put_number(to, "bus_gb_per_s", figures_bus_bandwidth(bytes, times->ours, settings->ranks));
     put_number(to, "nccl_bus_gb_per_s", figures_bus_bandwidth(bytes, times->nccl, settings->ranks));
     put_number(to, "computing_us", times->ours_computing);
     put_number(to, "nccl_computing_us", times->nccl_computing);
     put_number(to, "captured_us", times->ours_captured);
+    put_number(to, "norm_us", times->norm);
     fprintf(to, "}");
 }
 

@@ -154,6 +154,21 @@ static int make_plan(struct stage *stage)
     return code == 0 ? 0 : gpu_complain(&stage->gpu, code, "plan");
 }
 
+/* What the quantisation is compared with: the same without, in the same processes. */
+static int measure_norm(struct stage *stage, struct cuda_times *times)
+{
+    stage->operands.part = PART_NORM;
+    describe(stage);
+    int code = make_plan(stage);
+    if (code == 0) {
+        code = time_and_check(stage, enqueue_trtcoll, true, false, &times->norm);
+        trtcoll_plan_release(stage->plan);
+    }
+    stage->operands.part = stage->part;
+    describe(stage);
+    return code;
+}
+
 /* A plan that is refused is refused for all ranks: the other sizes go on. */
 static int measure_size(struct stage *stage, uint64_t bytes, struct cuda_stage *result, uint32_t at)
 {
@@ -163,7 +178,9 @@ static int measure_size(struct stage *stage, uint64_t bytes, struct cuda_stage *
     int code = measure_nccl(stage, times);
     if (code != 0)
         return code;
-    code = make_plan(stage);
+    code = stage->part == PART_FP8 ? measure_norm(stage, times) : 0;
+    if (code == 0)
+        code = make_plan(stage);
     if (code == TRTCOLL_ENOTSUP || code == TRTCOLL_ENOMEM || code == TRTCOLL_EQUOTA)
         return 0;
     if (code != 0)
@@ -225,6 +242,7 @@ static void collect(struct fleet *fleet, uint32_t ranks, struct cuda_stage *resu
             keep_slowest(&result->times[i].ours, stage->times[i].ours);
             keep_slowest(&result->times[i].ours_computing, stage->times[i].ours_computing);
             keep_slowest(&result->times[i].ours_captured, stage->times[i].ours_captured);
+            keep_slowest(&result->times[i].norm, stage->times[i].norm);
         }
         keep_slower(&result->host_mean_us, stage->host_mean_us);
         keep_slower(&result->host_p99_us, stage->host_p99_us);
