@@ -200,6 +200,8 @@ int cuda_memory_measure(struct settings *settings, struct cuda_memory *memory)
     int status = server_prepare(settings, &server);
     if (status == 0)
         status = play(settings, &server, engines, memory);
+    if (status == EXIT_FAILED && server.pid > 0)
+        server_show_log(&server);
     for (uint32_t i = 0; i < ENGINES; i++)
         fleet_destroy(engines[i]);
     int stopped = server_stop(&server);

@@ -194,14 +194,16 @@ int cuda_restart_measure(struct settings *settings, struct cuda_restart *restart
     struct restart_slot slowest;
     settings->configured_group = true;
     int status = server_start(settings, &server);
-    bool good = status == 0;
-    if (!good)
+    bool started = status == 0, good = started;
+    if (!started)
         snprintf(restart->note, sizeof(restart->note), "the daemon did not start");
-    for (uint32_t at = CUDA_LANES; at-- > 0;) /* served first: cold is with the communicator that the daemon prepares, or is about to */
-        good = good && play_rounds(settings, at, restart);
-    if (good && (good = play(settings, nccl_body, TRTCOLL_LANE_AUTO, &slowest, restart->note)))
+    for (uint32_t at = CUDA_LANES; started && at-- > 0;) /* served first: its first time is with the communicator that was prepared */
+        good = play_rounds(settings, at, restart) && good;
+    if (started && play(settings, nccl_body, TRTCOLL_LANE_AUTO, &slowest, restart->note))
         restart->nccl_ms = slowest.total_ms;
-    restart->measured = good;
+    if (started && !good)
+        server_show_log(&server);
+    restart->measured = good && restart->nccl_ms > 0;
     int stopped = server_stop(&server);
     if (status != 0)
         return status;

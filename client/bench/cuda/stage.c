@@ -264,6 +264,8 @@ int cuda_stage_measure(struct settings *settings, uint32_t part, struct cuda_sta
         if (fleet)
             collect(fleet, settings->ranks, stage);
         fleet_destroy(fleet);
+        if (status != 0)
+            server_show_log(&server);
     }
     if (status != 0 && !stage->note[0])
         snprintf(stage->note, sizeof(stage->note), "%s", status == EXIT_NO_DAEMON ? "the daemon did not start" : "a rank did not finish");
