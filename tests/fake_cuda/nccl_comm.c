@@ -169,6 +169,38 @@ ncclResult_t ncclCommInitRank(ncclComm_t *out, int nranks, ncclUniqueId id, int 
     return ncclCommInitRankConfig(out, nranks, id, rank, NULL);
 }
 
+/*
+ * All ranks, in their order: nothing else is needed. The child takes its parent's pipes over, so the parent can only be destroyed
+ * afterwards.
+ */
+ncclResult_t ncclCommSplit(ncclComm_t parent, int color, int key, ncclComm_t *out, ncclConfig_t *config)
+{
+    struct ncclComm *comm;
+    ncclResult_t result = nccl_enter("ncclCommSplit");
+    if (!result)
+        result = nccl_comm_check(parent);
+    if (result)
+        return result;
+    if (!out || color || key != parent->rank)
+        return nccl_fail(ncclInvalidArgument, "the fake splits off all ranks in their order, as color 0");
+    comm = calloc(1, sizeof(*comm));
+    if (!comm)
+        abort();
+    comm->references = 1;
+    comm->id = parent->id;
+    comm->rank = parent->rank;
+    comm->nranks = parent->nranks;
+    comm->blocking = config ? config->blocking != 0 : parent->blocking;
+    comm->context = parent->context;
+    comm->device = parent->device;
+    comm->world = parent->world;
+    parent->world = NULL;
+    parent->finalized = true;
+    pthread_mutex_init(&comm->running, NULL);
+    *out = comm;
+    return parent->blocking ? ncclSuccess : ncclInProgress;
+}
+
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *async)
 {
     ncclResult_t result = nccl_enter("ncclCommGetAsyncError");

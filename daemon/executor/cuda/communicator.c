@@ -44,10 +44,10 @@ static int check_patience(const struct tcd_cuda_communicator *communicator, uint
 }
 
 /* Until what the library was last told has been done. */
-static int settle(struct tcd_cuda_communicator *communicator, uint64_t until_ns, char *text)
+static int settle(struct tcd_cuda_communicator *communicator, struct tcd_library_comm *library, uint64_t until_ns, char *text)
 {
     for (;;) {
-        int rc = tcd_library_state(communicator->library, text);
+        int rc = tcd_library_state(library, text);
         if (rc != TCW_EAGAIN)
             return rc;
         rc = check_patience(communicator, until_ns, text);
@@ -70,7 +70,7 @@ static int warm_up(struct tcd_cuda_communicator *communicator, uint64_t until_ns
     }
     rc = tcd_library_all_reduce(communicator->library, small, small, 1, TCW_INT32, TCW_SUM, communicator->stream, text);
     if (rc == 0)
-        rc = settle(communicator, until_ns, text);
+        rc = settle(communicator, communicator->library, until_ns, text);
     while (rc == 0) {
         CUresult result = tck_cuda_driver()->cuStreamQuery(communicator->stream);
         if (result == CUDA_SUCCESS)
@@ -97,7 +97,7 @@ static int open_window(struct tcd_cuda_communicator *communicator, uint64_t unti
     if (rc < 0)
         return rc;
     if (tcd_library_window(communicator->library, base, 2 * WINDOW_HALF, &communicator->registration, why) == 0) {
-        rc = settle(communicator, until_ns, text);
+        rc = settle(communicator, communicator->library, until_ns, text);
         if (rc == 0 && !communicator->registration)
             snprintf(why, TCW_TEXT_BYTES, "NCCL makes no window of memory that not all ranks can reach");
     }
@@ -122,6 +122,23 @@ static int make_stream(struct tcd_cuda_communicator *communicator, char *text)
     return tck_cuda_code(result);
 }
 
+/* Peers may never come: so this part can be cancelled at any time. */
+static int connect_all(struct tcd_cuda_communicator *communicator, const unsigned char *blob, uint64_t until_ns, char *text)
+{
+    int rc = tcd_library_begin(blob, communicator->rank, communicator->nranks, &communicator->connection, text);
+    if (rc == 0)
+        rc = settle(communicator, communicator->connection, until_ns, text);
+    if (rc == 0)
+        rc = tcd_library_derive(communicator->connection, communicator->rank, &communicator->library, text);
+    if (rc == 0)
+        rc = settle(communicator, communicator->connection, until_ns, text);
+    if (rc == 0 && !communicator->library) {
+        snprintf(text, TCW_TEXT_BYTES, "NCCL has made no communicator");
+        rc = TCW_EDEVICE;
+    }
+    return rc;
+}
+
 static int set_up(struct tcd_cuda_communicator *communicator, const unsigned char *blob, uint64_t until_ns, char *text)
 {
     struct tcd_ex_engine *engine = communicator->engine;
@@ -132,13 +149,15 @@ static int set_up(struct tcd_cuda_communicator *communicator, const unsigned cha
     if (rc == 0)
         rc = tck_memory_create(engine->device, "trtcoll-small", SMALLEST_SCRATCH, &communicator->small);
     if (rc == 0)
-        rc = tcd_library_begin(blob, communicator->rank, communicator->nranks, &communicator->library, text);
-    if (rc == 0)
-        rc = settle(communicator, until_ns, text);
+        rc = connect_all(communicator, blob, until_ns, text);
     if (rc == 0)
         rc = warm_up(communicator, until_ns, text);
-    if (rc == 0)
+    if (rc == 0) {
+        /* Everybody has summed, so nobody needs it any more. */
+        tcd_library_abort(communicator->connection);
+        communicator->connection = NULL;
         rc = open_window(communicator, until_ns, text);
+    }
     return rc;
 }
 
@@ -262,6 +281,8 @@ void tcd_cuda_communicator_destroy(struct tcd_cuda_communicator *communicator)
     if (tck_cuda_enter(device) == 0) {
         if (communicator->library)
             tcd_library_abort(communicator->library);
+        if (communicator->connection)
+            tcd_library_abort(communicator->connection);
         if (communicator->window)
             tcd_library_memory_free(communicator->window);
         if (communicator->stream)

@@ -48,6 +48,8 @@ struct tcd_cuda_communicator {
     _Atomic uint64_t broken_ns;  /* when it broke */
     struct tcd_ex_letter *fault; /* made beforehand; NULL once posted */
 
+    struct tcd_library_comm *connection; /* connecting thread: what `library` is made of; goes when all ranks have theirs */
+
     pthread_mutex_t lock; /* the next three, and order */
     struct tcd_library_comm *library;
     CUstream stream;

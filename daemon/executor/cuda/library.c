@@ -106,6 +106,13 @@ int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank
     return rc;
 }
 
+int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, struct tcd_library_comm **made, char *text)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    *made = NULL;
+    return judge("ncclCommSplit", nccl.ncclCommSplit(own(comm), 0, (int)rank, (ncclComm_t *)(void *)made, &config), own(comm), text);
+}
+
 int tcd_library_state(struct tcd_library_comm *comm, char *text)
 {
     ncclResult_t state = ncclSuccess;
@@ -257,6 +264,11 @@ int tcd_library_unique_id(unsigned char blob[TCD_EX_BLOB_BYTES], char *text)
 
 int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank, uint32_t nranks, struct tcd_library_comm **comm,
                       char *text)
+{
+    return absent(text, TCW_TEXT_BYTES);
+}
+
+int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, struct tcd_library_comm **made, char *text)
 {
     return absent(text, TCW_TEXT_BYTES);
 }

@@ -25,6 +25,12 @@ int tcd_library_unique_id(unsigned char blob[TCD_EX_BLOB_BYTES], char *text);
 /* Starts to connect; returns at once. tcd_library_state tells when it is done; *comm must stay where it is until then. */
 int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank, uint32_t nranks, struct tcd_library_comm **comm,
                       char *text);
+/*
+ * Starts to make the communicator that operations run on, of a connected one with the same ranks. A communicator that connects without
+ * blocking starts a thread for every operation later, which takes 100 us; this one runs operations in the caller's thread. Returns at
+ * once; tcd_library_state of the connected one tells when it is done, and *made must stay where it is until then.
+ */
+int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, struct tcd_library_comm **made, char *text);
 /* What the last calls have come to: 0 done, TCW_EAGAIN still at work, else a failure. */
 int tcd_library_state(struct tcd_library_comm *comm, char *text);
 /* Ends running kernels and frees it. May take as long as it takes to notice. */
