@@ -91,9 +91,17 @@ static void state_cell(struct tcc_table *table, const struct tcc_snapshot *snaps
 static void print_members(struct tcc_session *session, const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group)
 {
     static const struct tcc_column columns[] = {
-        {"RANK", TCC_RIGHT},   {"CLIENT", TCC_RIGHT}, {"PID", TCC_RIGHT},        {"DEVICE", TCC_RIGHT},
-        {"STATE", TCC_LEFT},   {"DIRECT", TCC_RIGHT}, {"SERVED", TCC_RIGHT},     {"BYTES", TCC_RIGHT},
-        {"ERRORS", TCC_RIGHT}, {"BUSY", TCC_RIGHT},   {"KERNELS", TCC_RIGHT | TCC_OPTIONAL},
+        {"RANK", TCC_RIGHT},
+        {"CLIENT", TCC_RIGHT},
+        {"PID", TCC_RIGHT},
+        {"DEVICE", TCC_RIGHT},
+        {"STATE", TCC_LEFT},
+        {"DIRECT", TCC_RIGHT},
+        {"SERVED", TCC_RIGHT},
+        {"BYTES", TCC_RIGHT},
+        {"ERRORS", TCC_RIGHT},
+        {"BUSY", TCC_RIGHT},
+        {"KERNELS", TCC_RIGHT | TCC_OPTIONAL},
     };
     struct tcc_table *table = tcc_table_create(columns, sizeof columns / sizeof columns[0]);
     bool kernels = tcc_group_has_kernels(snapshot, group->group);
