@@ -44,6 +44,16 @@ static tcc_finding_level worst(const struct tcc_findings *findings)
     return level;
 }
 
+/* Remedies are constants: the same advice for several GPUs is given once. */
+static bool said_before(const struct tcc_findings *findings, size_t index)
+{
+    for (size_t i = 0; i < index; i++) {
+        if (findings->items[i].remedy == findings->items[index].remedy)
+            return true;
+    }
+    return false;
+}
+
 static void print_text(const struct tcc_session *session, const struct tcc_findings *findings)
 {
     static const struct tcc_column columns[] = {{"", TCC_LEFT}, {"topic", TCC_LEFT}, {"found", TCC_LEFT}};
@@ -62,7 +72,7 @@ static void print_text(const struct tcc_session *session, const struct tcc_findi
     for (size_t i = 0; i < findings->count; i++) {
         const struct tcc_finding *finding = &findings->items[i];
 
-        if (!finding->remedy)
+        if (!finding->remedy || said_before(findings, i))
             continue;
         fputs(headed ? "" : "\nwhat to do\n", session->out.file);
         headed = true;
