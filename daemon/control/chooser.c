@@ -7,19 +7,27 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
-enum { MIN_LATENCY_TOKENS = 128 };
+enum { MIN_LATENCY_TOKENS = 128, TABLE_NAME_BYTES = 112, WHY_BYTES = 208 };
 
 __attribute__((format(printf, 3, 4))) static void reject(struct tcd_choice *choice, const char *what, const char *format, ...)
 {
     va_list args;
 
+    char why[TCW_TEXT_BYTES];
+    unsigned i;
+
+    va_start(args, format);
+    vsnprintf(why, sizeof(why), format, args);
+    va_end(args);
+    for (i = 0; i < choice->rejected_count; i++)
+        if (!strcmp(choice->rejected[i].what, what) && !strcmp(choice->rejected[i].why, why))
+            return; /* on the other lane already */
     if (choice->rejected_count == TCD_MAX_REJECTED)
         return;
     choice->rejected[choice->rejected_count].what = what;
-    va_start(args, format);
-    vsnprintf(choice->rejected[choice->rejected_count].why, TCW_TEXT_BYTES, format, args);
-    va_end(args);
+    tcw_text_set(choice->rejected[choice->rejected_count].why, TCW_TEXT_BYTES, why);
     choice->rejected_count++;
 }
 
@@ -213,19 +221,46 @@ static bool is_library(uint32_t strategy)
     return strategy == TCW_STRATEGY_NCCL || strategy == TCW_STRATEGY_NCCL_SYMMETRIC;
 }
 
-/* What the table says, as far as the plan's largest message needs it, without what cannot run this plan: its neighbours do it then. */
+/* The plan as far as messages of so many bytes go. */
+static struct tcw_plan_desc part_up_to(const struct tcw_plan_desc *desc, uint64_t bytes)
+{
+    struct tcw_plan_desc part = *desc;
+    uint64_t tokens = bytes / row_bytes(desc);
+
+    if (tokens < part.max_tokens)
+        part.max_tokens = tokens ? tokens : 1;
+    return part;
+}
+
+static const struct tcf_tuning_table *find_table(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, char *name,
+                                                 size_t name_bytes)
+{
+    const struct tcf_tuning *tuning = choosing->tuning ? choosing->tuning : tcd_tuning_default();
+    const struct tcf_tuning_table *table = tcf_tuning_find(tuning, choosing->nranks, desc->fusion != TCW_FUSION_NONE);
+
+    snprintf(name, name_bytes, "table for %u ranks%s of %.60s", table->ranks, table->fused ? ", fused," : "", tuning->name);
+    return table;
+}
+
+/*
+ * What the table says about messages up to `limit`, as far as the plan's largest needs it, without what cannot run this plan: its
+ * neighbours do it then. Above the limit there is room for one step more.
+ */
 static void choose_measured(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, const struct tcf_tuning_table *table,
-                            struct tcd_choice *choice)
+                            uint64_t limit, struct tcd_choice *choice)
 {
     struct tcw_decision *decision = &choice->decision;
     uint64_t largest = largest_message(desc, choosing->nranks);
-    uint32_t refused = 0, i;
+    bool whole = largest <= limit;
+    uint32_t room = whole ? TCW_MAX_DECISION_STEPS : TCW_MAX_DECISION_STEPS - 1, refused = 0, i;
 
-    for (i = 0; i < table->step_count && decision->step_count < TCW_MAX_DECISION_STEPS; i++) {
+    largest = whole ? largest : limit;
+    for (i = 0; i < table->step_count && decision->step_count < room; i++) {
         const struct tcf_tuning_step *step = &table->steps[i];
+        struct tcw_plan_desc part = part_up_to(desc, step->max_bytes < largest ? step->max_bytes : largest);
         struct tcw_complaint complaint = {0};
 
-        if (!(refused >> step->strategy & 1) && probe(desc, choosing, step->strategy, choice, &complaint)) {
+        if (!(refused >> step->strategy & 1) && probe(&part, choosing, step->strategy, choice, &complaint)) {
             refused |= 1u << step->strategy;
             reject(choice, tcw_strategy_name(step->strategy), "%s", complaint.text);
         }
@@ -235,7 +270,7 @@ static void choose_measured(const struct tcw_plan_desc *desc, const struct tcd_c
             break;
     }
     if (decision->step_count)
-        decision->steps[decision->step_count - 1].max_bytes = UINT64_MAX;
+        decision->steps[decision->step_count - 1].max_bytes = whole ? UINT64_MAX : limit;
 }
 
 /* Our kernels: in the clients on the direct lane. 0, or why they cannot. */
@@ -244,6 +279,7 @@ static int choose_kernels(const struct tcw_plan_desc *desc, const struct tcd_cho
 {
     const char *whose;
     uint32_t wanted = wanted_strategy(desc, choosing, &whose);
+    char name[TABLE_NAME_BYTES];
     int code = 0;
 
     choice->decision.step_count = 0;
@@ -258,17 +294,48 @@ static int choose_kernels(const struct tcw_plan_desc *desc, const struct tcd_cho
     } else if (wanted != TCW_STRATEGY_AUTO) {
         code = choose_named(desc, choosing, wanted, choice, error);
     } else {
-        const struct tcf_tuning *tuning = choosing->tuning ? choosing->tuning : tcd_tuning_default();
-        const struct tcf_tuning_table *table = tcf_tuning_find(tuning, choosing->nranks, desc->fusion != TCW_FUSION_NONE);
-
-        choose_measured(desc, choosing, table, choice);
-        snprintf(why, why_bytes, "by size, table for %u ranks%s of %.60s", table->ranks, table->fused ? ", fused," : "", tuning->name);
+        choose_measured(desc, choosing, find_table(desc, choosing, name, sizeof(name)), UINT64_MAX, choice);
+        snprintf(why, why_bytes, "by size, %s", name);
         if (!choice->decision.step_count)
             code = tcd_error_set(error, TCW_ENOTSUP, "none of our kernels can run it");
     }
     if (!code && !choice->workspace_bytes)
         code = tcd_error_set(error, TCW_ENOTSUP, "it needs no memory that ranks share, and only NCCL runs such plans");
     return code;
+}
+
+/* Our kernels in the executors, for the messages that they carry faster than NCCL does. False: for none, the rejected say why. */
+static bool choose_served_kernels(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice,
+                                  char *why, size_t why_bytes)
+{
+    unsigned long long limit = choosing->served_kernels_bytes;
+    char name[TABLE_NAME_BYTES];
+
+    if (choosing->nranks == 1)
+        return false;
+    if (limit < row_bytes(desc)) {
+        reject(choice, "our kernels", "messages have %llu bytes or more, and here they serve up to %llu (choosing.served_kernels_bytes)",
+               (unsigned long long)row_bytes(desc), limit);
+        return false;
+    }
+    choose_measured(desc, choosing, find_table(desc, choosing, name, sizeof(name)), limit, choice);
+    if (choice->workspace_bytes > choosing->max_workspace_bytes) {
+        reject(choice, "our kernels", "they need a workspace of %llu bytes, %llu are allowed (limits.workspace_bytes)",
+               (unsigned long long)choice->workspace_bytes, (unsigned long long)choosing->max_workspace_bytes);
+        choice->decision.step_count = 0;
+        choice->workspace_bytes = 0;
+    }
+    if (!choice->decision.step_count)
+        return false;
+    if (largest_message(desc, choosing->nranks) <= limit) {
+        reject(choice, tcw_strategy_name(TCW_STRATEGY_NCCL), "our kernels serve messages up to %llu bytes (choosing.served_kernels_bytes)",
+               limit);
+        snprintf(why, why_bytes, "by size, %s", name);
+    } else {
+        add_step(choice, UINT64_MAX, TCW_STRATEGY_NCCL, 0);
+        snprintf(why, why_bytes, "by size, %s up to %llu bytes (choosing.served_kernels_bytes), NCCL above", name, limit);
+    }
+    return true;
 }
 
 static int choose_served(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, char *why,
@@ -296,6 +363,8 @@ static int choose_served(const struct tcw_plan_desc *desc, const struct tcd_choo
         choice->decision.step_count = 0;
         wanted = TCW_STRATEGY_AUTO;
     }
+    if (wanted == TCW_STRATEGY_AUTO && choose_served_kernels(desc, choosing, choice, why, why_bytes))
+        return 0;
     if (wanted == TCW_STRATEGY_AUTO)
         wanted = TCW_STRATEGY_NCCL;
     snprintf(why, why_bytes, "%s", tcw_strategy_name(wanted));
@@ -304,7 +373,7 @@ static int choose_served(const struct tcw_plan_desc *desc, const struct tcd_choo
     return choose_named(desc, choosing, wanted, choice, error);
 }
 
-/* Direct wherever our kernels can run the plan, served by NCCL otherwise. */
+/* Direct wherever our kernels can run the plan, served otherwise. */
 static int choose_cuda(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice,
                        const char **lane_why, char *why, size_t why_bytes, struct tcw_error *error)
 {
@@ -344,7 +413,7 @@ static int choose_cuda(const struct tcw_plan_desc *desc, const struct tcd_choosi
 
 int tcd_choose(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, struct tcw_error *error)
 {
-    char strategy_why[TCW_TEXT_BYTES / 2] = "";
+    char strategy_why[WHY_BYTES] = "";
     const char *lane_why = "";
 
     *choice = (struct tcd_choice){.workspace_bytes = 0};

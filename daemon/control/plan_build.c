@@ -438,6 +438,7 @@ void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *da
                                       .strategy = wanted ? (uint32_t)wanted->strategy : TCW_STRATEGY_AUTO,
                                       .oneshot_bytes = daemon->config->options.served_oneshot_bytes,
                                       .tuning = daemon->config->tuning,
+                                      .served_kernels_bytes = daemon->config->options.served_kernels_bytes,
                                       .max_workspace_bytes = daemon->config->options.max_workspace_bytes};
     if (!instance)
         choose_for_nobody(choosing, daemon, wanted);

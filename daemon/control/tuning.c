@@ -1,17 +1,48 @@
 #include "tuning.h"
 
-/* Where ONESHOT, which moves every rank's whole message to every rank, stops paying. */
-enum { ONESHOT_BYTES = 256 * 1024 };
+#include <tck/cuda_defaults.h>
+#include <tcw/message.h>
 
-#define TABLE(number)                                                                                                                      \
-    {                                                                                                                                      \
-        .ranks = (number), .step_count = 2, .steps = { {ONESHOT_BYTES, TCW_STRATEGY_ONESHOT, 0}, {UINT64_MAX, TCW_STRATEGY_TWOSHOT, 0} }   \
+static const struct row {
+    uint32_t ranks;
+    bool fused;
+    struct tcf_tuning_step step;
+} rows[] = {
+#define ROW(ranks, fused, max_bytes, strategy, blocks) {ranks, fused, {max_bytes, strategy, blocks}},
+    TCK_CUDA_DEFAULTS(ROW)
+#undef ROW
+};
+enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
+_Static_assert((int)ROWS <= (int)TCF_MAX_TUNING_TABLES, "even if each row were a table of its own");
+
+static bool continues(const struct tcf_tuning_table *table, const struct row *row)
+{
+    return table->ranks == row->ranks && table->fused == row->fused;
+}
+
+/* Rows of a table stand together. */
+static void fill(struct tcf_tuning *tuning)
+{
+    struct tcf_tuning_table *table = NULL;
+    unsigned i;
+
+    tcw_text_set(tuning->name, sizeof(tuning->name), "the built-in tables");
+    for (i = 0; i < ROWS; i++) {
+        if (!table || !continues(table, &rows[i])) {
+            table = &tuning->tables[tuning->table_count++];
+            table->ranks = rows[i].ranks;
+            table->fused = rows[i].fused;
+        }
+        if (table->step_count < TCW_MAX_DECISION_STEPS)
+            table->steps[table->step_count++] = rows[i].step;
     }
-
-static const struct tcf_tuning builtin = {
-    .name = "the built-in tables", .table_count = 4, .tables = {TABLE(2), TABLE(4), TABLE(8), TABLE(16)}};
+}
 
 const struct tcf_tuning *tcd_tuning_default(void)
 {
+    static struct tcf_tuning builtin;
+
+    if (!builtin.table_count)
+        fill(&builtin);
     return &builtin;
 }

@@ -3,6 +3,9 @@
 #include "plan_fixture.h"
 
 #include "daemon/control/chooser.h"
+#include "daemon/control/tuning.h"
+
+#include <tck/cuda_defaults.h>
 
 #include <string.h>
 
@@ -199,6 +202,7 @@ static struct tcd_choosing four_gpus(void)
     struct tcd_choosing choosing = four_ranks();
 
     choosing.kind = TCK_DEVICE_CUDA;
+    choosing.served_kernels_bytes = 8u << 20;
     return choosing;
 }
 
@@ -264,7 +268,7 @@ static void test_cuda_served_where_kernels_cannot(void **state)
     choosing.direct_ranks = ~4ull;
     choose(&desc, &choosing, &choice);
     assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
-    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_NCCL);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_ONESHOT);
     desc.op = TCW_OP_BARRIER;
     choose(&desc, &choosing, &choice);
     assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
@@ -294,6 +298,147 @@ static void test_cuda_refusals(void **state)
     choosing.no_library = NULL;
     choosing.served_ranks = 1;
     assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "cannot use a ring"));
+}
+
+/* On the served lane: the table up to choosing.served_kernels_bytes, NCCL above; a wish for NCCL is a wish for NCCL. */
+static void test_cuda_served_by_size(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_RESIDUAL_RMS_NORM, 4096, 8192); /* 64 MiB at most */
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice, direct;
+    uint64_t workspace;
+
+    (void)state;
+    choose(&desc, &choosing, &direct);
+    desc.lane = TCW_LANE_SERVED;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 16384), TCW_STRATEGY_ONESHOT);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 8 << 20), TCW_STRATEGY_TWOSHOT);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, (8 << 20) + 1), TCW_STRATEGY_NCCL);
+    assert_non_null(strstr(choice.reason, "8388608 bytes (choosing.served_kernels_bytes), NCCL above"));
+    assert_true(choice.workspace_bytes > 0 && choice.workspace_bytes < direct.workspace_bytes); /* the small part's */
+    workspace = choice.workspace_bytes;
+    /* All of it is small. */
+    desc.max_tokens = 512;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.workspace_bytes, workspace);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, UINT64_MAX), TCW_STRATEGY_TWOSHOT);
+    assert_true(is_rejected(&choice, tcw_strategy_name(TCW_STRATEGY_NCCL)));
+    desc.max_tokens = 4096;
+    /* A limit in the middle of the table, and none. */
+    choosing.served_kernels_bytes = 65536;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, 2);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 65536), TCW_STRATEGY_ONESHOT);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 65537), TCW_STRATEGY_NCCL);
+    choosing.served_kernels_bytes = 0;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 16384), TCW_STRATEGY_NCCL);
+    assert_true(choice.workspace_bytes == 0 && is_rejected(&choice, "our kernels"));
+    /* Wishes. */
+    choosing.served_kernels_bytes = 8u << 20;
+    choosing.strategy = TCW_STRATEGY_NCCL;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 16384), TCW_STRATEGY_NCCL);
+    assert_true(choice.workspace_bytes == 0);
+}
+
+static void test_cuda_served_by_nccl_alone(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 4096, 8192);
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+
+    (void)state;
+    desc.lane = TCW_LANE_SERVED;
+    choosing.max_workspace_bytes = 8u << 20;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 16384), TCW_STRATEGY_NCCL);
+    assert_true(choice.workspace_bytes == 0 && is_rejected(&choice, "our kernels"));
+    choosing.max_workspace_bytes = 1u << 30;
+    desc.hidden = 4099; /* not whole packs */
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 16384), TCW_STRATEGY_NCCL);
+    assert_true(is_rejected(&choice, tcw_strategy_name(TCW_STRATEGY_ONESHOT)) &&
+                is_rejected(&choice, tcw_strategy_name(TCW_STRATEGY_TWOSHOT)));
+    desc.hidden = 4096;
+    choosing.nranks = 17;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 16384), TCW_STRATEGY_NCCL);
+    assert_true(is_rejected(&choice, tcw_strategy_name(TCW_STRATEGY_ONESHOT)));
+    choosing.nranks = 1;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, 16384), TCW_STRATEGY_NCCL);
+    assert_true(choice.workspace_bytes == 0);
+    choosing.nranks = 4;
+    desc.lane = TCW_LANE_AUTO; /* the direct lane has been tried: each reason stands there once */
+    desc.dtype = TCW_INT32;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_int_equal(choice.rejected_count, 3);
+}
+
+/* A table that needs every step leaves one for NCCL. */
+static void test_cuda_served_full_table(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 4096, 8192);
+    static struct tcf_tuning tuning = {.name = "full", .table_count = 1};
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+    unsigned i;
+
+    (void)state;
+    tuning.tables[0] = (struct tcf_tuning_table){.ranks = 4, .step_count = TCW_MAX_DECISION_STEPS};
+    for (i = 0; i < TCW_MAX_DECISION_STEPS; i++)
+        tuning.tables[0].steps[i] = (struct tcf_tuning_step){(i + 1) << 14, i & 1 ? TCW_STRATEGY_TWOSHOT : TCW_STRATEGY_ONESHOT, i};
+    tuning.tables[0].steps[i - 1].max_bytes = UINT64_MAX;
+    choosing.tuning = &tuning;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, TCW_MAX_DECISION_STEPS);
+    assert_int_equal(choice.decision.steps[TCW_MAX_DECISION_STEPS - 1].blocks, TCW_MAX_DECISION_STEPS - 1);
+    desc.lane = TCW_LANE_SERVED;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, TCW_MAX_DECISION_STEPS);
+    assert_int_equal(tcw_decision_step(&choice.decision, 8 << 20)->blocks, TCW_MAX_DECISION_STEPS - 2);
+    assert_int_equal(tcw_decision_strategy(&choice.decision, (8 << 20) + 1), TCW_STRATEGY_NCCL);
+}
+
+/* The tables say of every size what tck/cuda_defaults.h says, grids included, and serve every size. */
+static void test_cuda_builtin_tables(void **state)
+{
+    static const struct {
+        uint32_t ranks;
+        bool fused;
+        uint64_t max_bytes;
+        uint32_t strategy, blocks;
+    } rows[] = {
+#define ROW(ranks, fused, max_bytes, strategy, blocks) {ranks, fused, max_bytes, strategy, blocks},
+        TCK_CUDA_DEFAULTS(ROW)
+#undef ROW
+    };
+    const struct tcf_tuning *tuning = tcd_tuning_default();
+    uint32_t i, steps = 0;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct tcf_tuning_table *table = tcf_tuning_find(tuning, rows[i].ranks, rows[i].fused);
+        const struct tcf_tuning_step *step = table->steps;
+
+        assert_true(table->ranks == rows[i].ranks && table->fused == rows[i].fused);
+        while (step->max_bytes < rows[i].max_bytes)
+            step++;
+        assert_true(step < table->steps + table->step_count && step->max_bytes == rows[i].max_bytes);
+        assert_int_equal(step->strategy, rows[i].strategy);
+        assert_int_equal(step->blocks, rows[i].blocks);
+    }
+    for (i = 0; i < tuning->table_count; i++) {
+        assert_true(tuning->tables[i].steps[tuning->tables[i].step_count - 1].max_bytes == UINT64_MAX);
+        steps += tuning->tables[i].step_count;
+    }
+    assert_int_equal(steps, sizeof(rows) / sizeof(rows[0]));
+    assert_int_equal(tcf_tuning_find(tuning, 3, true)->ranks, 4);
+    assert_int_equal(tcf_tuning_find(tuning, 64, true)->ranks, 16);
 }
 
 static void test_cuda_tuning(void **state)
@@ -330,6 +475,10 @@ int main(void)
         cmocka_unit_test(test_cuda_direct_by_default),
         cmocka_unit_test(test_cuda_served_where_kernels_cannot),
         cmocka_unit_test(test_cuda_refusals),
+        cmocka_unit_test(test_cuda_served_by_size),
+        cmocka_unit_test(test_cuda_served_by_nccl_alone),
+        cmocka_unit_test(test_cuda_served_full_table),
+        cmocka_unit_test(test_cuda_builtin_tables),
         cmocka_unit_test(test_cuda_tuning),
         cmocka_unit_test(test_auto_steps),
         cmocka_unit_test(test_auto_narrow),
