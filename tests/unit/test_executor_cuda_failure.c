@@ -16,11 +16,16 @@ static void write_faults(const char *text)
     fclose(file);
 }
 
+static uint32_t strategy = TCW_STRATEGY_NCCL; /* of plan 9 */
+
 static void open_group(struct world *world, struct group *group, uint64_t id, uint64_t communicator)
 {
     struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, 8, 64);
+    bool kernels = strategy != TCW_STRATEGY_NCCL;
     group_open(world, group, id, communicator);
-    group_plan(world, group, 9, &desc, TCW_STRATEGY_NCCL, 0);
+    if (kernels)
+        group_workspace(world, group, 16 << 20);
+    group_plan(world, group, 9, &desc, strategy, kernels);
 }
 
 static void open_world(struct world *world, struct group *group, unsigned nranks, uint64_t deadline_ms)
@@ -225,6 +230,26 @@ static void test_abort(void **state)
     assert_int_equal(world.report_count, 0);
     prove_health(&world, &group, COMMUNICATOR);
     world_close(&world);
+}
+
+static const uint32_t kernels[] = {TCW_STRATEGY_ONESHOT, TCW_STRATEGY_TWOSHOT};
+
+static void test_late_inputs_of_kernels(void **state)
+{
+    for (unsigned i = 0; i < 2; ++i) {
+        strategy = kernels[i];
+        test_late_inputs(state);
+    }
+    strategy = TCW_STRATEGY_NCCL;
+}
+
+static void test_abort_of_kernels(void **state)
+{
+    for (unsigned i = 0; i < 2; ++i) {
+        strategy = kernels[i];
+        test_abort(state);
+    }
+    strategy = TCW_STRATEGY_NCCL;
 }
 
 /* Detached in the middle of everything; another group on the same communicator does not notice more than a delay. */
@@ -460,11 +485,22 @@ int main(int argc, char **argv)
     if (!executor_cuda_is_there())
         return 77;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_difference),      cmocka_unit_test(test_missing_rank),          cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_violation),       cmocka_unit_test(test_plans_that_cannot_run), cmocka_unit_test(test_late_inputs),
-        cmocka_unit_test(test_abort),           cmocka_unit_test(test_detach_in_flight),      cmocka_unit_test(test_client_raises_done),
-        cmocka_unit_test(test_executor_killed), cmocka_unit_test(test_dropped_in_use),        cmocka_unit_test(test_device_fault),
-        cmocka_unit_test(test_library_fails),   cmocka_unit_test(test_lonely_communicator),
+        cmocka_unit_test(test_difference),
+        cmocka_unit_test(test_missing_rank),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_violation),
+        cmocka_unit_test(test_plans_that_cannot_run),
+        cmocka_unit_test(test_late_inputs),
+        cmocka_unit_test(test_late_inputs_of_kernels),
+        cmocka_unit_test(test_abort_of_kernels),
+        cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_detach_in_flight),
+        cmocka_unit_test(test_client_raises_done),
+        cmocka_unit_test(test_executor_killed),
+        cmocka_unit_test(test_dropped_in_use),
+        cmocka_unit_test(test_device_fault),
+        cmocka_unit_test(test_library_fails),
+        cmocka_unit_test(test_lonely_communicator),
     };
     write_faults("");
     int failed = cmocka_run_group_tests_name("executor: cuda failures", tests, NULL, NULL);

@@ -206,7 +206,7 @@ static int plan(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, 
         if (rc < 0)
             return rc;
     }
-    uint64_t bytes = tcd_cuda_operation_scratch(&plan->desc, plan->nranks);
+    uint64_t bytes = tcd_cuda_operation_scratch(&plan->desc, &plan->decision, plan->nranks);
     int rc = tcd_cuda_communicator_reserve(attachment->cuda->communicator, bytes, &plan->scratch);
     if (rc < 0)
         snprintf(text, TCW_TEXT_BYTES, "%llu bytes for steps in between: %s", (unsigned long long)bytes, tcw_error_text(rc));

@@ -318,17 +318,48 @@ static int sum_in_window(const struct tcd_cuda_operation *operation, unsigned ch
     return rc;
 }
 
+static uint64_t message_bytes(const struct tck_run *run)
+{
+    return run->tokens * run->desc->hidden * tcw_dtype_bytes(run->desc->dtype);
+}
+
+static bool is_aligned(const void *address)
+{
+    return (uintptr_t)address % KERNEL_ALIGN == 0;
+}
+
+static int run_kernel(const struct tcd_cuda_operation *operation, const struct tck_run *run)
+{
+    int rc = tck_cuda_comm_launch(operation->kernels, run, stream_of(operation), false);
+    if (rc < 0)
+        snprintf(operation->text, TCW_TEXT_BYTES, "the kernel of strategy %s cannot be launched: %s", tcw_strategy_name(run->strategy),
+                 tcw_error_text(rc));
+    return rc;
+}
+
+/* A plain sum in memory that is not aligned as the kernels want it: in memory that is, and there in place. */
+static int run_kernel_staged(const struct tcd_cuda_operation *operation, uint64_t bytes)
+{
+    const void *in = operation->scratch;
+    void *out = operation->scratch;
+    struct tck_run run = *operation->run;
+    int rc = copy(operation, operation->scratch, run.in[0], bytes);
+    void *wanted = run.out[0];
+    run.in = &in;
+    run.out = &out;
+    if (rc == 0)
+        rc = run_kernel(operation, &run);
+    return rc < 0 ? rc : copy(operation, wanted, operation->scratch, bytes);
+}
+
 static int all_reduce(const struct tcd_cuda_operation *operation)
 {
     const struct tck_run *run = operation->run;
     const struct tcw_plan_desc *desc = run->desc;
-    uint64_t count = run->tokens * desc->hidden, bytes = count * tcw_dtype_bytes(desc->dtype);
+    uint64_t bytes = message_bytes(run), count = run->tokens * desc->hidden;
     if (!tcd_cuda_operation_is_library(desc, run->strategy)) {
-        int rc = tck_cuda_comm_launch(operation->kernels, run, stream_of(operation), false);
-        if (rc < 0)
-            snprintf(operation->text, TCW_TEXT_BYTES, "the kernel of strategy %s cannot be launched: %s", tcw_strategy_name(run->strategy),
-                     tcw_error_text(rc));
-        return rc;
+        bool aligned = has_epilogue(desc) || (is_aligned(run->in[0]) && is_aligned(run->out[0]));
+        return aligned ? run_kernel(operation, run) : run_kernel_staged(operation, bytes);
     }
     unsigned char *sum = has_out(desc) ? run->out[0] : operation->scratch;
     int rc = run->strategy == TCW_STRATEGY_NCCL_SYMMETRIC
@@ -346,11 +377,24 @@ static int all_reduce(const struct tcd_cuda_operation *operation)
 
 /* ---- all of them ---- */
 
-uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, uint32_t nranks)
+/* The longest message that our kernels may have to sum elsewhere, see run_kernel_staged. */
+static uint64_t staged_bytes(const struct tcw_plan_desc *desc, const struct tcw_decision *decision, uint64_t longest)
 {
     uint64_t bytes = 0;
-    if (desc->op == TCW_OP_ALL_REDUCE)
-        return has_out(desc) ? 0 : round_up(desc->max_tokens * desc->hidden * tcw_dtype_bytes(desc->dtype));
+    for (uint32_t i = 0; i < decision->step_count && !has_epilogue(desc); ++i)
+        if (!tcd_cuda_operation_is_library(desc, decision->steps[i].strategy))
+            bytes = decision->steps[i].max_bytes;
+    bytes = bytes < longest ? bytes : longest;
+    return bytes < TCD_CUDA_STAGED_BYTES ? bytes : TCD_CUDA_STAGED_BYTES;
+}
+
+uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, const struct tcw_decision *decision, uint32_t nranks)
+{
+    uint64_t bytes = 0;
+    if (desc->op == TCW_OP_ALL_REDUCE) {
+        bytes = desc->max_tokens * desc->hidden * tcw_dtype_bytes(desc->dtype);
+        return round_up(has_out(desc) ? staged_bytes(desc, decision, bytes) : bytes);
+    }
     if (desc->op != TCW_OP_ALL_GATHER && desc->op != TCW_OP_REDUCE_SCATTER)
         return 0;
     for (uint32_t t = 0; t < desc->tensor_count; ++t) {
@@ -368,7 +412,8 @@ int tcd_cuda_operation_check(const struct tck_run *run, char *text)
 {
     if (run->desc->op != TCW_OP_ALL_REDUCE)
         return 0;
-    if (tcd_cuda_operation_is_library(run->desc, run->strategy) && !has_epilogue(run->desc))
+    if (!has_epilogue(run->desc) &&
+        (tcd_cuda_operation_is_library(run->desc, run->strategy) || message_bytes(run) <= TCD_CUDA_STAGED_BYTES))
         return 0;
     const struct {
         const void *address;
@@ -384,7 +429,7 @@ int tcd_cuda_operation_check(const struct tck_run *run, char *text)
         {run->scale_out, TCW_SLOT_SCALE_OUT},
     };
     for (unsigned i = 0; i < sizeof buffers / sizeof buffers[0]; ++i)
-        if ((uintptr_t)buffers[i].address % KERNEL_ALIGN) {
+        if (!is_aligned(buffers[i].address)) {
             snprintf(text, TCW_TEXT_BYTES, "buffer %s is not aligned to %d bytes, which strategy %s with fusion %s needs",
                      tcw_slot_name(buffers[i].slot), KERNEL_ALIGN, tcw_strategy_name(run->strategy), tcw_fusion_name(run->desc->fusion));
             return TCW_EINVAL;

@@ -14,6 +14,8 @@
 
 struct tcd_ex_plan;
 
+enum { TCD_CUDA_STAGED_BYTES = 32 << 20 }; /* not less than AUTO may give to our kernels: choosing.served_kernels_bytes */
+
 struct tcd_cuda_operation {
     struct tck_device *device;
     struct tcd_cuda_communicator *communicator;
@@ -27,9 +29,12 @@ struct tcd_cuda_operation {
 
 /* Whether a strategy is one of NCCL's; the others are our kernels. */
 bool tcd_cuda_operation_is_library(const struct tcw_plan_desc *desc, uint32_t strategy);
-/* Bytes that the longest run of a checked plan needs in between. */
-uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, uint32_t nranks);
-/* Whether this run's pointers are aligned as kernels want them. 0, or TCW_EINVAL with `text`. Nothing may fail for it later. */
+/* Bytes that the longest run of a checked plan needs in between. `decision`: what runs which of its messages. */
+uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, const struct tcw_decision *decision, uint32_t nranks);
+/*
+ * Whether this run's pointers are aligned as kernels want them; plain sums of up to TCD_CUDA_STAGED_BYTES need not be, they are copied.
+ * 0, or TCW_EINVAL with `text`. Nothing may fail for it later.
+ */
 int tcd_cuda_operation_check(const struct tck_run *run, char *text);
 /* Enqueues it. 0, or a code: peers may then wait for what this rank has not enqueued. */
 int tcd_cuda_operation_enqueue(const struct tcd_cuda_operation *operation);
