@@ -136,13 +136,15 @@ static void test_replay(void **state)
 
 /* ---- again and again ---- */
 
+/* Of workspaces, pages, device memory: those of the allocator come and go as it likes. */
 static unsigned mappings(void)
 {
     FILE *file = fopen("/proc/self/maps", "re");
     unsigned lines = 0;
+    char line[512];
 
-    for (int c = file ? fgetc(file) : EOF; c != EOF; c = fgetc(file))
-        lines += c == '\n';
+    while (file && fgets(line, sizeof(line), file))
+        lines += strstr(line, "/memfd:") || strstr(line, "/dev/nvidia");
     if (file)
         fclose(file);
     return lines;
@@ -197,7 +199,7 @@ static void again_body(struct proc_me *me)
             before = free_memory(gpu);
         }
     }
-    CHECK_MSG(mappings() <= maps + 2, "%u mappings after %u captures, %u after half of them", mappings(), rounds, maps);
+    CHECK_MSG(mappings() <= maps, "%u mappings after %u captures, %u after half of them", mappings(), rounds, maps);
     CHECK_MSG(gpu_is_fake() || free_memory(gpu) + (4 << 20) >= before, "%zu bytes of the GPU are free after %u captures, %zu after half",
               free_memory(gpu), rounds, before);
     chain_release(&chain);
