@@ -222,6 +222,12 @@ void gpu_close(struct gpu *gpu)
     gpu_here = NULL;
 }
 
+void gpu_part(struct proc_me *me, struct gpu *gpu)
+{
+    proc_barrier(me);
+    gpu_close(gpu);
+}
+
 /* ---- streams ---- */
 
 void gpu_block(struct gpu *gpu, CUstream stream)

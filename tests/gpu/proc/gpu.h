@@ -53,6 +53,8 @@ unsigned gpu_rounds(unsigned real, unsigned fake);
 /* After the context's first group is ready: opens its GPU. */
 struct gpu *gpu_open(struct trtcoll_ctx *ctx);
 void gpu_close(struct gpu *gpu); /* before the context */
+/* The same, when all ranks have come here: who leaves breaks the group, and another rank may still ask how its last run ended. */
+void gpu_part(struct proc_me *me, struct gpu *gpu);
 
 /* Memory of gpu->kind; given back all at once by gpu_reset. */
 CUdeviceptr gpu_take(struct gpu *gpu, uint64_t bytes);

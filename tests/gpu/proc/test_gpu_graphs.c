@@ -120,7 +120,7 @@ static void replay_body(struct proc_me *me)
     gpu_drain(gpu, gpu->streams[3], PROC_PATIENCE_MS);
     chain_check(gpu, &chain, 7);
     destroy(gpu, &graph);
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 
@@ -203,7 +203,7 @@ static void again_body(struct proc_me *me)
     CHECK_MSG(gpu_is_fake() || free_memory(gpu) + (4 << 20) >= before, "%zu bytes of the GPU are free after %u captures, %zu after half",
               free_memory(gpu), rounds, before);
     chain_release(&chain);
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 
@@ -253,7 +253,7 @@ static void refusal_body(struct proc_me *me)
     CHECK_OK(trtcoll_plan_release(captured.plan));
     CHECK_OK(trtcoll_plan_release(served.plan));
     CHECK_OK(trtcoll_plan_release(other.plan));
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 

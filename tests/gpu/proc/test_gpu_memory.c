@@ -47,7 +47,7 @@ static void kinds_body(struct proc_me *me)
             CHECK_OK(trtcoll_plan_release(sum.plan));
         }
     }
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 
@@ -106,7 +106,7 @@ static void life_body(struct proc_me *me)
     CHECK_CODE(trtcoll_unregister(ctx, (void *)(uintptr_t)part), TRTCOLL_EINVAL);
     CHECK_CU(gpu->cuda->cuMemFree(plain));
     CHECK_OK(trtcoll_plan_release(sum.plan));
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 

@@ -72,7 +72,7 @@ static void random_body(struct proc_me *me)
         gpu->kind = (gpu_kind)((round + (unsigned)me->rank) % GPU_KINDS);
         any_operation(me, group, &random, sweep->lane);
     }
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     CHECK_OK(trtcoll_group_leave(group));
     trtcoll_ctx_close(ctx);
 }
@@ -140,7 +140,7 @@ static void matrix_body(struct proc_me *me)
             }
         }
     }
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     CHECK_OK(trtcoll_group_leave(group));
     trtcoll_ctx_close(ctx);
 }
@@ -202,7 +202,7 @@ static void large_body(struct proc_me *me)
         proc_reach(me, (uint32_t)i);
         case_all_reduce_run(me, group, &job, 2);
     }
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 
@@ -246,7 +246,7 @@ static void refused_body(struct proc_me *me)
     CHECK(plan == NULL);
     proc_sum(group, TRTCOLL_LANE_SERVED, 1001);
     proc_sum(group, TRTCOLL_LANE_DIRECT, 1000);
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 

@@ -46,7 +46,7 @@ static void several_body(struct proc_me *me)
     }
     for (unsigned i = 0; i < PLANS; i++)
         CHECK_OK(trtcoll_plan_release(sums[i].plan));
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 
@@ -114,7 +114,7 @@ static void events_body(struct proc_me *me)
     }
     CHECK_OK(trtcoll_plan_release(first.plan));
     CHECK_OK(trtcoll_plan_release(second.plan));
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 
@@ -157,7 +157,7 @@ static void groups_body(struct proc_me *me)
     }
     for (unsigned g = 0; g < 2; g++)
         CHECK_OK(trtcoll_plan_release(sums[g].plan));
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 
@@ -196,7 +196,7 @@ static void engine_body(struct proc_me *me)
     }
     CHECK_OK(trtcoll_plan_release(served.plan));
     CHECK_OK(trtcoll_plan_release(direct.plan));
-    gpu_close(gpu);
+    gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
 
