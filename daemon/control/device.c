@@ -63,7 +63,8 @@ static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_
         device->incarnation++;
         note_trouble(device, *message->text ? message->text : tcw_error_text(message->code));
     } else {
-        if (!device->known || memcmp(&device->facts, facts, sizeof(*facts)))
+        if (!device->known || memcmp(device->facts.device.uuid, facts->device.uuid, TCK_UUID_BYTES) != 0 ||
+            device->facts.device.driver != facts->device.driver || device->facts.library != facts->library)
             tcd_log(TCD_NOTICE, "device %u: %.63s, %llu MiB, SM %u.%u, driver %u.%u, NCCL %u%s%.95s%s", device->number, facts->device.name,
                     (unsigned long long)(facts->device.memory_bytes >> 20), facts->device.compute / 10, facts->device.compute % 10,
                     facts->device.driver / 1000, facts->device.driver % 1000 / 10, facts->library, *facts->library_why ? " (" : "",

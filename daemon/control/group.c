@@ -277,7 +277,9 @@ static int check_beside(const struct tcd_group *group, const struct tcd_device *
     for (i = 0; forming && i < forming->size; i++) {
         const struct tcd_device *other = forming->members[i].client ? forming->members[i].device : NULL;
 
-        if (other && other->kind != device->kind) {
+        if (!other)
+            continue;
+        if (other->kind != device->kind) {
             tcd_error_set(error, TCW_EINVAL, "group '%s': device %u is a %s device, rank %u is on %s device %u; a group has one kind",
                           group->name, device->number, tcd_device_kind_name(device->kind), i, tcd_device_kind_name(other->kind),
                           other->number);

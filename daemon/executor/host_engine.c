@@ -33,7 +33,8 @@ static void memory_close(struct tcd_ex_engine *engine, struct tcd_ex_memory *mem
     tck_memory_release(&memory->mapping);
 }
 
-static int workspace_open(struct tcd_ex_attachment *attachment, struct tcd_ex_workspace *workspace, char *text)
+static int workspace_open(struct tcd_ex_attachment *attachment, struct tcd_ex_workspace *workspace,
+                          char *text) /* NOLINT(readability-non-const-parameter): the engine's signature */
 {
     void *bases[TCW_MAX_RANKS];
     (void)text;

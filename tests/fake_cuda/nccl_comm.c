@@ -261,6 +261,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
     return ncclSuccess;
 }
 
+/* NOLINTNEXTLINE(misc-misplaced-const): as the header has it */
 ncclResult_t ncclCommCount(const ncclComm_t comm, int *count)
 {
     if (!comm)
@@ -269,6 +270,7 @@ ncclResult_t ncclCommCount(const ncclComm_t comm, int *count)
     return ncclSuccess;
 }
 
+/* NOLINTNEXTLINE(misc-misplaced-const): as the header has it */
 ncclResult_t ncclCommUserRank(const ncclComm_t comm, int *rank)
 {
     if (!comm)
@@ -277,6 +279,7 @@ ncclResult_t ncclCommUserRank(const ncclComm_t comm, int *rank)
     return ncclSuccess;
 }
 
+/* NOLINTNEXTLINE(misc-misplaced-const): as the header has it */
 ncclResult_t ncclCommCuDevice(const ncclComm_t comm, int *device)
 {
     if (!comm)

@@ -10,8 +10,9 @@
 
 #pragma GCC visibility push(default)
 #include <nccl.h>
-ncclResult_t ncclGroupStart(void); /* declared without a prototype there */
-ncclResult_t ncclGroupEnd(void);
+/* Declared without a prototype there. */
+ncclResult_t ncclGroupStart(void); /* NOLINT(readability-redundant-declaration) */
+ncclResult_t ncclGroupEnd(void);   /* NOLINT(readability-redundant-declaration) */
 #pragma GCC visibility pop
 
 #include <cuda.h>
