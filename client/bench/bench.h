@@ -21,6 +21,7 @@ enum { PEER_DIRECT, PEER_SERVED, PEER_MPI, PEERS };
 
 struct settings {
     uint32_t ranks;
+    bool ranks_given;
     uint64_t low, high; /* bytes */
     uint32_t rounds;
     uint64_t budget_ns; /* per size, peer and round */
@@ -37,8 +38,10 @@ struct settings {
     bool configured_group;   /* own daemon: its configuration has the group BENCH_GROUP, and it prepares a communicator for that */
     uint32_t parts;          /* a bit for each of figures.h */
     uint32_t replays;
-    const char *save_path; /* file for JSON, beside the table; NULL: none */
-    const char *command;   /* how this program was called */
+    const char *save_path;   /* file for JSON, beside the table; NULL: none */
+    const char *tune_path;   /* instead of measuring: file for tables of strategies */
+    const char *tuning_path; /* own daemon: its choosing.tuning; NULL: the built-in tables */
+    const char *command;     /* how this program was called */
 };
 
 #define BENCH_GROUP "bench"

@@ -42,6 +42,8 @@ static const char help[] =
     "  --sizes LOW:HIGH  message sizes (default 16K:256M); those of the tables between\n"
     "  --replays N       of a graph of 50 operations, 1 to 101 (default 20)\n"
     "  --save FILE       JSON into FILE, and the tables to the terminal\n"
+    "  --tune FILE       instead, measure which strategy and grid serves which size, and write FILE for choosing.tuning;\n"
+    "                    for 2, 4, ... and all GPUs unless --ranks is given\n"
     "  --json, --daemon  as above\n"
     "\n"
     "exit status: 0 done, 1 a measurement failed or a soak lost something, 2 usage, 3 no daemon\n";
@@ -120,6 +122,7 @@ enum {
     OPTION_DEVICE,
     OPTION_ONLY,
     OPTION_SAVE,
+    OPTION_TUNE,
     OPTION_JSON,
     OPTION_SOCKET,
     OPTION_DAEMON,
@@ -144,6 +147,7 @@ static const struct option options[] = {
     {"device", required_argument, NULL, OPTION_DEVICE},
     {"only", required_argument, NULL, OPTION_ONLY},
     {"save", required_argument, NULL, OPTION_SAVE},
+    {"tune", required_argument, NULL, OPTION_TUNE},
     {"json", no_argument, NULL, OPTION_JSON},
     {"socket", required_argument, NULL, OPTION_SOCKET},
     {"daemon", required_argument, NULL, OPTION_DAEMON},
@@ -161,6 +165,7 @@ static int apply_number(int option, const char *text, struct settings *settings)
         if (!parse_number(text, false, 2, BENCH_MAX_RANKS, &number))
             return usage("--ranks takes 2 to 16", text);
         settings->ranks = (uint32_t)number;
+        settings->ranks_given = true;
         return -1;
     case OPTION_ROUNDS:
         if (!parse_number(text, false, 1, BENCH_MAX_ROUNDS, &number))
@@ -214,6 +219,9 @@ static int apply_word(int option, const char *text, struct settings *settings)
     case OPTION_SAVE:
         settings->save_path = text;
         return -1;
+    case OPTION_TUNE:
+        settings->tune_path = text;
+        return -1;
     case OPTION_QUICK:
         settings->rounds = 3;
         settings->budget_ns = 10000000;
@@ -250,9 +258,15 @@ static int check_device(struct settings *settings)
         settings->high = 64u << 20;
     }
     if (!settings->cuda)
-        return settings->save_path || settings->parts ? usage("--only and --save go with --device cuda", "host") : -1;
+        return settings->save_path || settings->tune_path || settings->parts
+                   ? usage("--only, --save and --tune go with --device cuda", "host")
+                   : -1;
     if (settings->socket_path || settings->soak_s > 0)
         return usage("--socket and --soak do not go with --device", "cuda");
+    if (settings->tune_path && (settings->save_path || settings->parts))
+        return usage("--only and --save do not go with --tune", settings->tune_path);
+    if (settings->tune_path)
+        settings->parts = 1u << PART_NORM; /* whose sizes are measured */
     if (settings->low == 0) {
         settings->low = 16u << 10;
         settings->high = 256u << 20;

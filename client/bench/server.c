@@ -1,5 +1,7 @@
 #include "server.h"
 
+#include "json_text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -12,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { START_MS = 10000, STOP_MS = 30000, STEP_MS = 20 };
+enum { START_MS = 10000, STOP_MS = 30000, STEP_MS = 20, CTL_S = 10 };
 
 static void nap(void)
 {
@@ -60,6 +62,11 @@ static void write_configuration(const struct settings *settings, FILE *file)
         return;
     }
     fprintf(file, "{\"devices\": {\"cuda\": %u}, \"deadlines\": {\"operation_ms\": 10000}", settings->ranks);
+    if (settings->tuning_path) {
+        fprintf(file, ", \"choosing\": {\"tuning\": ");
+        json_text(file, settings->tuning_path);
+        fprintf(file, "}");
+    }
     if (settings->configured_group) {
         fprintf(file, ", \"groups\": [{\"name\": \"" BENCH_GROUP "\", \"ranks\": [");
         for (uint32_t rank = 0; rank < settings->ranks; rank++)
@@ -69,11 +76,21 @@ static void write_configuration(const struct settings *settings, FILE *file)
     fprintf(file, "}\n");
 }
 
+static bool configure(const struct settings *settings, const struct server *server)
+{
+    char path[192];
+    snprintf(path, sizeof(path), "%s/bench.json", server->directory);
+    FILE *file = fopen(path, "w");
+    if (!file)
+        return false;
+    write_configuration(settings, file);
+    return fclose(file) == 0;
+}
+
 /* A directory with a configuration. */
 static bool prepare(const struct settings *settings, struct server *server)
 {
     const char *base = getenv("TMPDIR");
-    char path[192];
     snprintf(server->directory, sizeof(server->directory), "%s/trtcoll-bench.XXXXXX", base && *base ? base : "/tmp");
     if (!mkdtemp(server->directory)) {
         fprintf(stderr, "trtcoll-bench: %s: %s\n", server->directory, strerror(errno));
@@ -81,12 +98,7 @@ static bool prepare(const struct settings *settings, struct server *server)
         return false;
     }
     snprintf(server->socket_path, sizeof(server->socket_path), "%s/trtcolld.sock", server->directory);
-    snprintf(path, sizeof(path), "%s/bench.json", server->directory);
-    FILE *file = fopen(path, "w");
-    if (!file)
-        return false;
-    write_configuration(settings, file);
-    return fclose(file) == 0;
+    return configure(settings, server);
 }
 
 static void become_daemon(const char *program, const struct server *server, pid_t parent)
@@ -113,6 +125,47 @@ void server_show_log(const struct server *server)
         fprintf(stderr, "  trtcolld: %s", line);
     if (file)
         fclose(file);
+}
+
+static _Noreturn void become_ctl(const struct server *server, const char *command, int to)
+{
+    char directory[256], path[320];
+    machine_own_directory(directory, sizeof(directory));
+    snprintf(path, sizeof(path), "%s/trtcollctl", directory);
+    alarm(CTL_S);
+    if (dup2(to, STDOUT_FILENO) >= 0) {
+        execl(path, "trtcollctl", "--runtime-dir", server->directory, command, (char *)NULL);
+        execlp("trtcollctl", "trtcollctl", "--runtime-dir", server->directory, command, (char *)NULL);
+    }
+    _exit(127);
+}
+
+int server_ctl(const struct server *server, const char *command, char *text, size_t size)
+{
+    int ends[2], status = -1;
+    size_t got = 0;
+    text[0] = 0;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return EXIT_FAILED;
+    pid_t child = fork();
+    if (child == 0)
+        become_ctl(server, command, ends[1]);
+    close(ends[1]);
+    for (ssize_t more; child > 0 && (more = read(ends[0], text + got, size - 1 - got)) > 0;)
+        got += (size_t)more;
+    text[got] = 0;
+    close(ends[0]);
+    if (child > 0)
+        waitpid(child, &status, 0);
+    return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : EXIT_FAILED;
+}
+
+int server_reload(const struct settings *settings, const struct server *server)
+{
+    char text[1024];
+    if (!configure(settings, server))
+        return EXIT_FAILED;
+    return server_ctl(server, "reload", text, sizeof(text));
 }
 
 int server_prepare(struct settings *settings, struct server *server)
@@ -186,7 +239,7 @@ static bool stop_own(struct server *server)
 
 int server_stop(struct server *server)
 {
-    static const char *const leftovers[] = {"bench.json", "log", "trtcolld.lock", "trtcolld.sock", "stats"};
+    static const char *const leftovers[] = {"bench.json", "tuning.json", "log", "trtcolld.lock", "trtcolld.sock", "stats"};
     int result = 0;
     if (server->own && server->pid > 0 && !stop_own(server)) {
         fprintf(stderr, "trtcoll-bench: trtcolld did not end properly\n");

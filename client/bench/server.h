@@ -19,6 +19,10 @@ int server_start(struct settings *settings, struct server *server);
 /* The same in two steps, for a daemon of our own: a place, which makes settings->socket_path known, then the process. */
 int server_prepare(struct settings *settings, struct server *server);
 int server_launch(const struct settings *settings, struct server *server);
+/* Gives our own daemon the configuration of these settings. EXIT_FAILED: it does not take it. */
+int server_reload(const struct settings *settings, const struct server *server);
+/* Runs trtcollctl, which stands beside this program or in the search path, with one command; not for long. What it prints is in text. */
+int server_ctl(const struct server *server, const char *command, char *text, size_t size);
 /* What our own daemon has to say, to stderr. */
 void server_show_log(const struct server *server);
 /* 0, or EXIT_FAILED if our own daemon did not end properly. */

@@ -9,9 +9,25 @@
 #include <string.h>
 
 const struct tcc_command *const tcc_commands[] = {
-    &tcc_command_status,  &tcc_command_health,  &tcc_command_groups, &tcc_command_clients, &tcc_command_memory,    &tcc_command_top,
-    &tcc_command_latency, &tcc_command_dump,    &tcc_command_fields, &tcc_command_doctor,  &tcc_command_explain,   &tcc_command_config,
-    &tcc_command_drain,   &tcc_command_undrain, &tcc_command_reload, &tcc_command_kick,    &tcc_command_log_level, NULL,
+    &tcc_command_status,
+    &tcc_command_health,
+    &tcc_command_groups,
+    &tcc_command_clients,
+    &tcc_command_memory,
+    &tcc_command_top,
+    &tcc_command_latency,
+    &tcc_command_dump,
+    &tcc_command_fields,
+    &tcc_command_doctor,
+    &tcc_command_explain,
+    &tcc_command_config,
+    &tcc_command_drain,
+    &tcc_command_undrain,
+    &tcc_command_reload,
+    &tcc_command_kick,
+    &tcc_command_log_level,
+    &tcc_command_tune,
+    NULL,
 };
 
 const struct tcc_command *tcc_command_find(const char *name)

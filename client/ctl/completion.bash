@@ -14,7 +14,7 @@ _trtcollctl_offer()
 _trtcollctl()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
-    local commands="status health groups clients memory top latency dump fields doctor explain config drain undrain reload kick log-level help"
+    local commands="status health groups clients memory top latency dump fields doctor explain config drain undrain reload kick log-level tune help"
     local options="--runtime-dir --socket --json --watch --timeout --no-color --help --version"
     local command="" where=() words="" i
     COMPREPLY=()
@@ -35,7 +35,7 @@ _trtcollctl()
     -r | --runtime-dir)
         compopt -o dirnames 2>/dev/null
         return ;;
-    -s | --socket)
+    -s | --socket | --daemon)
         compopt -o default 2>/dev/null
         return ;;
     --lane) words="direct served" ;;
@@ -49,7 +49,7 @@ _trtcollctl()
     --group | -g)
         _trtcollctl_offer "$cur" < <("${COMP_WORDS[0]}" "${where[@]}" groups --names 2>/dev/null)
         return ;;
-    -w | --watch | -t | --timeout | --limit | -l | --count | --interval | -i | --ranks | --max-tokens | --eps | --sizes | --root | --wait)
+    -w | --watch | -t | --timeout | --limit | -l | --count | --interval | -i | --ranks | --max-tokens | --eps | --sizes | --root | --wait | --replays)
         # "dump --ranks" is a switch; everywhere else these take a number
         [[ $command == dump && $prev == --ranks ]] || return ;;
     esac
@@ -70,6 +70,7 @@ _trtcollctl()
         explain)
             options+=" --group --ranks --dtype --fusion --strategy --lane --redop --max-tokens --eps --sizes --root --bias --acc-fp32 --graph" ;;
         drain) options+=" --wait" ;;
+        tune) options+=" --ranks --sizes --replays --daemon" ;;
         esac
         _trtcollctl_offer "$cur" <<<"${options// /$'\n'}"
         return
@@ -82,6 +83,9 @@ _trtcollctl()
         return ;;
     kick)
         _trtcollctl_offer "$cur" < <("${COMP_WORDS[0]}" "${where[@]}" clients --ids 2>/dev/null)
+        return ;;
+    tune)
+        compopt -o default 2>/dev/null
         return ;;
     log-level) words="err warning notice info debug" ;;
     fields) words="daemon device client group member latency record" ;;

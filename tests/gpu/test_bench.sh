@@ -37,6 +37,23 @@ has json '"bytes": 65536, "strategy": "nccl"'
 has json '"mps": false'
 has out '^ +16 KB '
 
+# Tables for 2 GPUs and for all 3, which a daemon takes; progress; nothing else is left in the directory.
+mkdir "$TMPDIR/tables"
+TRTCOLL_FAKE_GPUS=3 timeout 100 "$TRTCOLL_TEST_BUILD/client/trtcollctl" tune --sizes 16K:64K --replays 1 "$TMPDIR/tables/t.json" \
+    >"$TMPDIR/out" 2>"$TMPDIR/err" || fail "trtcollctl tune: exit status $?: $(tail -n 5 "$TMPDIR/err")"
+[[ $(grep -cE '"ranks": [23], "fused": (true|false)' "$TMPDIR/tables/t.json") == 4 ]] || fail "tables: $(cat "$TMPDIR/tables/t.json")"
+has err 'turn 13 of 13: twoshot, 264 blocks'
+has out '^ +64 KB \| oneshot +[0-9.]+ \| (one|two)shot +[0-9.]+ +(own|[0-9]+)$'
+[[ $(ls "$TMPDIR/tables") == t.json ]] || fail "left behind: $(ls "$TMPDIR/tables")"
+printf '{"devices": {"host": 2}, "choosing": {"tuning": "%s"}}\n' "$TMPDIR/tables/t.json" >"$TMPDIR/daemon.json"
+"$TRTCOLL_TEST_BUILD/daemon/trtcolld" --check-config "$TMPDIR/daemon.json" >"$TMPDIR/out" 2>&1 || fail "refused: $(cat "$TMPDIR/out")"
+exits 1 --tune "$TMPDIR/nowhere/t.json" --ranks 2
+has err 'nowhere/t.json: No such file'
+TRTCOLL_FAKE_GPUS=1 exits 1 --tune "$TMPDIR/t.json"
+has err '2 ranks need as many GPUs, and there is 1'
+exits 2 --tune "$TMPDIR/t.json" --only norm
+rm -r "$TMPDIR/tables" "$TMPDIR/daemon.json"
+
 exits 0 --only restart,memory --ranks 3 --json
 has out '"restart": \{"complete": true, "note": "", "open_gpu_ms": [0-9.]+, "nccl_ms": [0-9.]+, "direct": .*"restarted_ms": [0-9.]+'
 has out '"served": .*"restarted_ms": [0-9.]+'

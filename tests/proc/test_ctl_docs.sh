@@ -24,7 +24,7 @@ in_manual() { grep -qE -- "(^|[^a-z-])$1([^a-z-]|\$)" <<<"$manual_text"; }
 
 help=$("$ctl" --help) || fail "--help exits with $?"
 commands=$(sed -n '/^Looking/,/^Options/s/^  \([a-z][a-z-]*\) .*/\1/p' <<<"$help")
-expect "number of commands" "$(wc -l <<<"$commands")" 17
+expect "number of commands" "$(wc -l <<<"$commands")" 18
 
 options_of() { sed -n 's/^  \(-[a-zA-Z],\|   \) --\([a-z0-9-]*\).*/\2/p'; }
 globals=$(sed -n '/^Options,/,$p' <<<"$help" | options_of)
@@ -57,7 +57,7 @@ expect "version" "$("$ctl" --version)" "$("$ctl" -V status)"
 "$ctl" >/dev/null 2>&1
 expect "exit code without a command" $? 2
 for arguments in nonsense "status --nonsense" "status extra" kick "kick x" "groups --limit -1" "status --watch 0" "config --watch 1" \
-    "log-level loud" "explain all-reduce 64" "explain all-reduce 64x7168 --dtype q4" "top --count 0" "dump --count 33" "latency --op walk"; do
+    "log-level loud" "explain all-reduce 64" "explain all-reduce 64x7168 --dtype q4" "top --count 0" "dump --count 33" "latency --op walk" tune "tune FILE --watch 1"; do
     # shellcheck disable=SC2086
     "$ctl" $arguments >/dev/null 2>/tmp/trtcollctl-usage.$$
     expect "exit code of $arguments" $? 2

@@ -49,6 +49,8 @@ int cuda_measure(struct settings *settings)
                 results.facts.gpus == 1 ? "is" : "are", results.facts.gpus);
         return EXIT_FAILED;
     }
+    if (settings->tune_path)
+        return cuda_tune(settings, &results.facts);
     int status = measure(settings, &results);
     (settings->json ? cuda_report_json : cuda_report_text)(settings, &results, stdout);
     int saved = settings->save_path ? save(settings, &results) : 0;

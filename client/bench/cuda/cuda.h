@@ -71,6 +71,9 @@ int cuda_stage_measure(struct settings *settings, uint32_t part, struct cuda_sta
 int cuda_restart_measure(struct settings *settings, struct cuda_restart *restart);
 int cuda_memory_measure(struct settings *settings, struct cuda_memory *memory);
 
+/* Makes tables of strategies, shows them and writes settings->tune_path. 0 or an exit code. */
+int cuda_tune(struct settings *settings, const struct cuda_facts *facts);
+
 void cuda_report_text(const struct settings *settings, const struct cuda_results *results, FILE *to);
 void cuda_report_json(const struct settings *settings, const struct cuda_results *results, FILE *to);
 

@@ -6,13 +6,11 @@
 #include "cuda.h"
 #include "operands.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-enum { ENGINES = 2, STEP_S = 60, CTL_S = 10, BYTES = 512 * FIGURES_ROW_BYTES };
+enum { ENGINES = 2, STEP_S = 60, BYTES = 512 * FIGURES_ROW_BYTES };
 enum { REFRESH_US = 300000 }; /* the daemon writes its figures ten times a second */
 
 /* Free bytes of this rank's GPU. */
@@ -113,38 +111,11 @@ static void keep_note(struct fleet *fleet, uint32_t ranks, char *note)
         snprintf(note, CUDA_NOTE_BYTES, "a rank did not come so far");
 }
 
-/* trtcollctl, which stands beside this program or in the search path; not for long. */
-static _Noreturn void become_ctl(const struct server *server, int to)
-{
-    char directory[256], path[320];
-    machine_own_directory(directory, sizeof(directory));
-    snprintf(path, sizeof(path), "%s/trtcollctl", directory);
-    alarm(CTL_S);
-    if (dup2(to, STDOUT_FILENO) >= 0) {
-        execl(path, "trtcollctl", "--runtime-dir", server->directory, "memory", (char *)NULL);
-        execlp("trtcollctl", "trtcollctl", "--runtime-dir", server->directory, "memory", (char *)NULL);
-    }
-    _exit(127);
-}
-
 /* What the daemon says of it. */
 static void ask_ctl(const struct server *server, char *text)
 {
-    int ends[2];
-    size_t got = 0;
     usleep(REFRESH_US);
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return;
-    pid_t child = fork();
-    if (child == 0)
-        become_ctl(server, ends[1]);
-    close(ends[1]);
-    for (ssize_t more; child > 0 && (more = read(ends[0], text + got, CUDA_TEXT_BYTES - 1 - got)) > 0;)
-        got += (size_t)more;
-    text[got] = 0;
-    close(ends[0]);
-    if (child > 0)
-        waitpid(child, NULL, 0);
+    server_ctl(server, "memory", text, CUDA_TEXT_BYTES);
 }
 
 static uint64_t less(uint64_t before, uint64_t after)

@@ -156,9 +156,11 @@ void operands_describe(const struct operands *operands, uint64_t bytes, struct t
                    : operands->part == PART_NORM ? TRTCOLL_FUSION_RESIDUAL_RMS_NORM
                                                  : TRTCOLL_FUSION_NONE;
     args->in = pointer(operands->in);
-    args->residual_in = pointer(operands->residual_in);
-    args->residual_out = pointer(operands->residual_out);
-    args->norm_weight = pointer(operands->weight);
+    if (is_fused(operands->part)) {
+        args->residual_in = pointer(operands->residual_in);
+        args->residual_out = pointer(operands->residual_out);
+        args->norm_weight = pointer(operands->weight);
+    }
     if (operands->part == PART_FP8) {
         args->scale = pointer(operands->scale);
         args->quant_out = pointer(operands->quant);

@@ -9,7 +9,7 @@
 
 struct operands {
     struct gpu *gpu;
-    uint32_t part; /* what is done with them; those made for PART_FP8 may be used for PART_NORM */
+    uint32_t part; /* what is done with them; those made for PART_FP8 may be used for PART_NORM, and for PART_DIRECT */
     /* from trtcoll_alloc; 0: what the part it was made for does not need */
     CUdeviceptr in, out, residual_in, residual_out, weight, scale, quant;
     CUdeviceptr own_in, own_out; /* from CUDA itself: what NCCL works on */

@@ -1,0 +1,96 @@
+#include "tuning.h"
+
+#include "json_text.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define NOISE 1.02
+
+/* The first two have the kernels' own grids; strategies alternate. */
+const struct tuning_candidate tuning_candidates[TUNING_CANDIDATES] = {
+    {"oneshot", 0},  {"twoshot", 0},  {"oneshot", 16},  {"twoshot", 16},  {"oneshot", 32},  {"twoshot", 32},
+    {"oneshot", 64}, {"twoshot", 64}, {"oneshot", 132}, {"twoshot", 132}, {"oneshot", 264}, {"twoshot", 264},
+};
+
+static uint32_t fastest(const double *us)
+{
+    uint32_t best = 0;
+    for (uint32_t c = 1; c < TUNING_CANDIDATES; c++)
+        if (us[c] > 0 && (us[best] <= 0 || us[c] < us[best]))
+            best = c;
+    return best;
+}
+
+static bool is_near(const double *us, uint32_t candidate, uint32_t best)
+{
+    return us[candidate] > 0 && us[candidate] <= us[best] * NOISE;
+}
+
+void tuning_choose(struct tuning_table *table)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        const double *us = table->us[i];
+        uint32_t best = fastest(us), own = best % 2, before = i > 0 ? table->chosen[i - 1] : best;
+        table->chosen[i] = is_near(us, before, best) ? before : is_near(us, own, best) ? own : best;
+        if (i == 0 && is_near(us, own, best))
+            table->chosen[i] = own;
+    }
+}
+
+uint64_t tuning_limit(const struct tuning_table *table, uint32_t i)
+{
+    return i + 1 < table->count ? (table->sizes[i] + table->sizes[i + 1]) / 2 : UINT64_MAX;
+}
+
+static void write_table(FILE *to, const struct tuning_table *table)
+{
+    bool first = true;
+    fprintf(to, "    {\"ranks\": %" PRIu32 ", \"fused\": %s, \"steps\": [", table->ranks, table->fused ? "true" : "false");
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct tuning_candidate *candidate = &tuning_candidates[table->chosen[i]];
+        uint64_t limit = tuning_limit(table, i);
+        if (i + 1 < table->count && table->chosen[i + 1] == table->chosen[i])
+            continue; /* one step with the next */
+        fprintf(to, "%s\n      {\"max_bytes\": ", first ? "" : ",");
+        fprintf(to, limit == UINT64_MAX ? "null" : "%" PRIu64, limit);
+        fprintf(to, ", \"strategy\": \"%s\", \"blocks\": %" PRIu32 "}", candidate->strategy, candidate->blocks);
+        first = false;
+    }
+    fprintf(to, "\n    ]}");
+}
+
+void tuning_write(FILE *to, const char *gpu, const char *command, const struct tuning_table *tables, uint32_t count)
+{
+    fprintf(to, "{\n  \"version\": 1,\n  \"gpu\": ");
+    json_text(to, gpu);
+    fprintf(to, ",\n  \"command\": ");
+    json_text(to, command);
+    fprintf(to, ",\n  \"tables\": [\n");
+    for (uint32_t i = 0; i < count; i++) {
+        write_table(to, &tables[i]);
+        fprintf(to, "%s\n", i + 1 < count ? "," : "");
+    }
+    fprintf(to, "  ]\n}\n");
+}
+
+static const char *strategy_text(uint32_t strategy)
+{
+    static const char *const names[] = {"nccl", "min-latency", "ub", "auto", "oneshot", "twoshot"};
+    return strategy < sizeof(names) / sizeof(names[0]) ? names[strategy] : "other";
+}
+
+void tuning_print(FILE *to, const struct tuning_table *table)
+{
+    fprintf(to, "\n%" PRIu32 " ranks, %s; us in a graph of 50, slowest rank\n", table->ranks,
+            table->fused ? "with residual and RMSNorm" : "plain");
+    fprintf(to, "%10s | %-12s %9s | %-12s %9s %7s\n", "message", "was", "us", "is", "us", "blocks");
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct tuning_candidate *candidate = &tuning_candidates[table->chosen[i]];
+        char blocks[16] = "own";
+        if (candidate->blocks > 0)
+            snprintf(blocks, sizeof(blocks), "%" PRIu32, candidate->blocks);
+        fprintf(to, "%7" PRIu64 " KB | %-12s %9.2f | %-12s %9.2f %7s\n", table->sizes[i] >> 10, strategy_text(table->old_strategy[i]),
+                table->old_us[i], candidate->strategy, table->us[i][table->chosen[i]], blocks);
+    }
+}

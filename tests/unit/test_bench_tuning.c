@@ -1,0 +1,106 @@
+/* trtcoll-bench --tune: how tables are made of measurements, and that the daemon understands what is written. */
+#include "client/bench/tuning.h"
+
+#include <tcf/tuning.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmocka_all.h"
+
+enum { ONESHOT_OWN = 0, TWOSHOT_OWN = 1, ONESHOT_16 = 2, TWOSHOT_264 = 11 };
+
+static struct tuning_table table_of(uint32_t count)
+{
+    struct tuning_table table = {.ranks = 4, .count = count};
+    for (uint32_t i = 0; i < count; i++) {
+        table.sizes[i] = UINT64_C(16384) << 2 * i;
+        for (uint32_t c = 0; c < TUNING_CANDIDATES; c++)
+            table.us[i][c] = 10;
+    }
+    return table;
+}
+
+static void test_candidates(void **state)
+{
+    (void)state;
+    for (uint32_t c = 0; c < TUNING_CANDIDATES; c++) {
+        assert_string_equal(tuning_candidates[c].strategy, c % 2 ? "twoshot" : "oneshot");
+        assert_int_equal(tuning_candidates[c].blocks == 0, c < 2);
+        assert_true(tuning_candidates[c].blocks <= TCF_MAX_TUNING_BLOCKS);
+    }
+}
+
+static void test_fastest(void **state)
+{
+    struct tuning_table table = table_of(4);
+    (void)state;
+    table.us[0][ONESHOT_16] = 5;
+    table.us[1][TWOSHOT_OWN] = 5;
+    table.us[2][ONESHOT_OWN] = 0; /* not measured */
+    table.us[2][TWOSHOT_264] = 5;
+    table.us[3][TWOSHOT_264] = 8;
+    tuning_choose(&table);
+    assert_int_equal(table.chosen[0], ONESHOT_16);
+    assert_int_equal(table.chosen[1], TWOSHOT_OWN);
+    assert_int_equal(table.chosen[2], TWOSHOT_264);
+    assert_int_equal(table.chosen[3], TWOSHOT_264);
+    assert_true(tuning_limit(&table, 0) == (16384 + 65536) / 2);
+    assert_true(tuning_limit(&table, 3) == UINT64_MAX);
+}
+
+/* Within 2 % of the fastest: what was before, else the kernel's own grid. */
+static void test_noise(void **state)
+{
+    struct tuning_table table = table_of(3);
+    (void)state;
+    table.us[0][ONESHOT_16] = 9.9; /* against 10 of its own grid */
+    table.us[1][TWOSHOT_264] = 9.85;
+    table.us[2][TWOSHOT_264] = 9.7;
+    tuning_choose(&table);
+    assert_int_equal(table.chosen[0], ONESHOT_OWN);
+    assert_int_equal(table.chosen[1], ONESHOT_OWN);
+    assert_int_equal(table.chosen[2], TWOSHOT_264);
+}
+
+static void test_written(void **state)
+{
+    struct tuning_table tables[2] = {table_of(4), table_of(2)};
+    struct tcf_issues issues = {0};
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    (void)state;
+    tables[0].chosen[1] = tables[0].chosen[2] = TWOSHOT_OWN;
+    tables[0].chosen[3] = TWOSHOT_264;
+    tables[1].fused = true;
+    assert_non_null(file);
+    tuning_write(file, "a \"GPU\"", "command", tables, 2);
+    assert_int_equal(fclose(file), 0);
+    struct tcf_tuning *tuning = tcf_tuning_parse("t.json", text, bytes, &issues);
+    assert_non_null(tuning);
+    assert_non_null(strstr(tuning->name, "a \"GPU\""));
+    const struct tcf_tuning_table *plain = tcf_tuning_find(tuning, 4, false), *fused = tcf_tuning_find(tuning, 4, true);
+    assert_int_equal(plain->step_count, 3);
+    assert_true(plain->steps[0].max_bytes == (16384 + 65536) / 2 && plain->steps[0].strategy == TCW_STRATEGY_ONESHOT);
+    assert_true(plain->steps[1].max_bytes == ((UINT64_C(16384) << 4) + (UINT64_C(16384) << 6)) / 2);
+    assert_int_equal(plain->steps[1].strategy, TCW_STRATEGY_TWOSHOT);
+    assert_int_equal(plain->steps[1].blocks, 0);
+    assert_true(plain->steps[2].max_bytes == UINT64_MAX);
+    assert_int_equal(plain->steps[2].blocks, 264);
+    assert_true(fused->fused && fused->step_count == 1);
+    tcf_tuning_free(tuning);
+    tcf_issues_free(&issues);
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_candidates),
+        cmocka_unit_test(test_fastest),
+        cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
