@@ -38,7 +38,9 @@ static void print_times(const struct proc_run *run, const char *what)
         known = times[1] > known ? times[1] : known;
         again = times[2] > again ? times[2] : again;
     }
-    printf("  %s: streams empty after %.1f ms, cause known after %.1f ms", what, drained, known);
+    printf("  %s: streams empty after %.1f ms", what, drained);
+    if (known > 0)
+        printf(", cause known after %.1f ms", known);
     if (again > 0)
         printf(", next result %.1f ms after the restart", again);
     if (atomic_load(&run->shared->ranks[VICTIM].values[ATTACHED]))
@@ -114,6 +116,14 @@ static void run_many(struct proc_me *me, struct gpu *gpu, struct gpu_sum *sum)
     CHECK_MSG(code == TRTCOLL_EPEERDEAD && error.rank == VICTIM, "%s: %s", trtcoll_error_name(code), error.text);
 }
 
+static bool works(struct gpu *gpu, struct trtcoll_group *group)
+{
+    struct trtcoll_ctx_info info = {.size = sizeof(info)};
+
+    CHECK_OK(trtcoll_ctx_info(gpu->ctx, &info));
+    return info.connected && case_group_info(group).state == TRTCOLL_GROUP_READY;
+}
+
 static void replay_many(struct proc_me *me, struct gpu *gpu, struct trtcoll_group *group, struct gpu_sum *sum)
 {
     CUgraph graph;
@@ -124,7 +134,7 @@ static void replay_many(struct proc_me *me, struct gpu *gpu, struct trtcoll_grou
         CHECK_OK(gpu_sum_run(sum, gpu->streams[0], NULL));
     CHECK_CU(gpu->cuda->cuStreamEndCapture(gpu->streams[0], &graph));
     CHECK_CU(gpu->cuda->cuGraphInstantiate(&exec, graph, 0));
-    for (uint32_t i = 0; case_group_info(group).state == TRTCOLL_GROUP_READY; i++) {
+    for (uint32_t i = 0; works(gpu, group); i++) {
         CHECK_CU(gpu->cuda->cuGraphLaunch(exec, gpu->streams[1]));
         if (i % 4 == 3)
             gpu_drain(gpu, gpu->streams[1], PROC_PATIENCE_MS);
@@ -293,8 +303,6 @@ static void clients(unsigned lane)
     for (unsigned stage = 0; stage < STAGES; stage++) {
         unsigned made = communicators_made(daemon);
 
-        if (stage == IN_A_REPLAY && lane == TRTCOLL_LANE_SERVED)
-            continue;
         for (unsigned times = 0; times < (stage == IN_A_STREAM || stage == IN_A_REPLAY ? gpu_rounds(5, 2) : 1); times++)
             play(daemon, 2, (struct scene){lane, (scene_stage)stage});
         if (made) /* dead and stopped clients cost no communicator */
@@ -378,6 +386,78 @@ static void test_executor_killed(void **state)
         print_times(run, "an executor killed in a run");
         proc_run_wait(run, 30000);
     }
+    proc_daemon_finish(daemon);
+}
+
+/* The same while graphs replay served runs: nobody is in a call of the library then, its thread has to notice. */
+static void served_replay_body(struct proc_me *me)
+{
+    bool control = *(bool *)me->arg;
+    struct trtcoll_ctx_options options = TRTCOLL_CTX_OPTIONS_INIT;
+    struct trtcoll_ctx *ctx = NULL;
+    options.socket_path = me->daemon->socket;
+    options.device = me->rank;
+    options.watch = 1;
+    CHECK_OK(trtcoll_ctx_open(&options, &ctx));
+    struct trtcoll_group *group = proc_group(me, ctx, "replay");
+    struct gpu *gpu = gpu_open(ctx);
+    struct gpu_sum sum = gpu_sum_make(gpu, group, TRTCOLL_LANE_SERVED, TRTCOLL_GRAPH, 1 << 14);
+
+    replay_many(me, gpu, group, &sum);
+    gpu_drain(gpu, gpu->streams[1], PROC_PATIENCE_MS);
+    note(me, DRAINED);
+    CHECK_MSG(proc_ms_since_parent(me) < bound_ms() + EXECUTORS_GRACE_MS, "the stream was empty after %.0f ms", proc_ms_since_parent(me));
+    CHECK_OK(trtcoll_plan_release(sum.plan));
+    if (control) {
+        proc_reach(me, DRAINED_STEP);
+        proc_await_parent(me, 2);
+    } else {
+        CHECK_EQ(case_group_info(group).code, TRTCOLL_EEXECUTOR);
+        CHECK_OK(trtcoll_group_reform(group, 0, 0));
+        good_sum(me, gpu, group, TRTCOLL_LANE_SERVED);
+        note(me, AGAIN);
+    }
+    gpu_close(gpu);
+    trtcoll_ctx_close(ctx);
+    proc_reach(me, DONE);
+}
+
+static void test_executor_killed_in_replay(void **state)
+{
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
+    bool control = false;
+
+    (void)state;
+    for (unsigned which = 0; which < 2; which++) {
+        struct proc_run *run = proc_run_start(daemon, 2, served_replay_body, &control);
+        pid_t executors[2];
+
+        proc_run_await_all(run, 5);
+        assert_int_equal(proc_daemon_executors(daemon, executors, 2), 2);
+        atomic_store(&run->shared->parent.values[0], proc_now_ns());
+        assert_int_equal(kill(executors[which], SIGKILL), 0);
+        proc_run_await_all(run, DONE);
+        print_times(run, "an executor killed while graphs replay served runs");
+        proc_run_wait(run, 30000);
+    }
+    proc_daemon_finish(daemon);
+}
+
+static void test_control_killed_in_replay(void **state)
+{
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
+    bool control = true;
+    struct proc_run *run = proc_run_start(daemon, 2, served_replay_body, &control);
+
+    (void)state;
+    proc_run_await_all(run, 5);
+    atomic_store(&run->shared->parent.values[0], proc_now_ns());
+    proc_daemon_kill(daemon);
+    proc_run_await_all(run, DRAINED_STEP);
+    print_times(run, "the control process killed while graphs replay served runs");
+    atomic_store(&run->shared->parent.step, 2);
+    proc_run_wait(run, 30000);
+    proc_daemon_restart(daemon);
     proc_daemon_finish(daemon);
 }
 
@@ -509,6 +589,8 @@ int main(void)
         cmocka_unit_test_teardown(test_executor_killed, proc_teardown),
         cmocka_unit_test_teardown(test_direct_lane_ignores_executors, proc_teardown),
         cmocka_unit_test_teardown(test_control_killed, proc_teardown),
+        cmocka_unit_test_teardown(test_executor_killed_in_replay, proc_teardown),
+        cmocka_unit_test_teardown(test_control_killed_in_replay, proc_teardown),
     };
 
     return gpu_main("failures on GPUs", tests, sizeof(tests) / sizeof(tests[0]));
