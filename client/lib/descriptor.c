@@ -44,8 +44,6 @@ static int check(const struct tcw_plan_desc *desc, tck_device_kind kind, uint32_
 
     if (!code && desc->flags & TCW_PLAN_GRAPH && kind == TCK_DEVICE_HOST)
         return refuse_graph(desc, "host devices have no streams to capture: TRTCOLL_GRAPH is for groups on GPUs");
-    if (!code && desc->flags & TCW_PLAN_GRAPH && desc->lane == TCW_LANE_SERVED)
-        return refuse_graph(desc, "runs of the served lane cannot be captured: TRTCOLL_GRAPH is for the direct lane");
     if (!code)
         code = tck_plan_workspace(kind, desc, nranks, &bytes, &complaint);
     /* What our kernels do not know on GPUs, a library may do for the daemon: it will say. */

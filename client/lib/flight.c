@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static int reserve(struct tcc_flight *flight, struct trtcoll_ctx *ctx, uint32_t count)
+int tcc_flight_reserve(struct tcc_flight *flight, struct trtcoll_ctx *ctx, uint32_t count)
 {
     if (count <= flight->room)
         return 0;
@@ -107,6 +107,18 @@ static int stage(struct tcc_flight *flight, struct trtcoll_ctx *ctx)
     return 0;
 }
 
+bool tcc_flight_knows(struct trtcoll_ctx *ctx, const void *pointer, uint64_t bytes)
+{
+    struct tcc_range *range;
+
+    pthread_mutex_lock(&ctx->memory.lock);
+    range = tcc_memory_find(&ctx->memory, pointer, bytes);
+    pthread_mutex_unlock(&ctx->memory.lock);
+    if (range)
+        tcc_range_drop(range);
+    return range != NULL;
+}
+
 bool tcc_flight_find(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run)
 {
     struct trtcoll_ctx *ctx = plan->member->ctx;
@@ -123,7 +135,7 @@ bool tcc_flight_find(struct tcc_flight *flight, const struct trtcoll_plan *plan,
 int tcc_flight_fill(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run)
 {
     struct trtcoll_ctx *ctx = plan->member->ctx;
-    int code = reserve(flight, ctx, plan->ref_count);
+    int code = tcc_flight_reserve(flight, ctx, plan->ref_count);
 
     if (code)
         return code;

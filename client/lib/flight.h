@@ -33,6 +33,7 @@ struct tcc_flight {
     bool wants_event;        /* of its run: the application gets it */
     bool draining, condemn;  /* over, but the stream still copies out of its blocks; see tcc_block_put */
     uint64_t number;         /* of the request */
+    uint32_t captured;       /* no run: 1 + the captured request that it is about, else 0 */
     struct CUevent_st *mark; /* behind those copies; the slot's for ever */
     struct tcc_use *uses;
     struct tcw_ref *refs;
@@ -49,6 +50,10 @@ typedef enum tcc_hazard {
  * it may be called with served.lock.
  */
 bool tcc_flight_find(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run);
+/* Room for the buffers of a run. 0, or ENOMEM with the last error set. */
+int tcc_flight_reserve(struct tcc_flight *flight, struct trtcoll_ctx *ctx, uint32_t count);
+/* Whether the executor knows this memory. */
+bool tcc_flight_knows(struct trtcoll_ctx *ctx, const void *pointer, uint64_t bytes);
 /* Finds or stages every buffer of a run. May ask the daemon for staging memory. 0, or a code with the last error set and nothing held. */
 int tcc_flight_fill(struct tcc_flight *flight, const struct trtcoll_plan *plan, const struct tcc_run *run);
 

@@ -261,6 +261,9 @@ int trtcoll_group_status(struct trtcoll_group *group, struct trtcoll_group_info 
     if (code)
         return code;
     member = tcc_group_member(group);
+    served = atomic_load_explicit(&member->served, memory_order_acquire);
+    if (served && member->lane)
+        tcc_served_watch(served); /* replays of graphs have no event that would be asked */
     info.rank = member->ready.rank;
     info.nranks = member->ready.size;
     info.state = TRTCOLL_GROUP_READY;
@@ -273,7 +276,6 @@ int trtcoll_group_status(struct trtcoll_group *group, struct trtcoll_group_info 
     }
     info.runs_started = atomic_load_explicit(&member->page->runs_started, memory_order_relaxed);
     info.runs_finished = atomic_load_explicit(&member->page->runs_finished, memory_order_relaxed);
-    served = atomic_load_explicit(&member->served, memory_order_acquire);
     if (served)
         info.in_flight = tcc_served_in_flight(served);
     info.device = member->ready.device;

@@ -153,7 +153,9 @@ static int take_out(struct tcc_memory *memory, const void *pointer, bool registe
         code = tcc_fail(TRTCOLL_EINVAL, "%p is not the start of memory that was %s on this context", pointer,
                         registered ? "registered" : "allocated");
     } else if (atomic_load_explicit(&memory->ranges[index]->users, memory_order_acquire)) {
-        code = tcc_fail(TRTCOLL_EBUSY, "the memory at %p is used by a served request in flight; wait for its event first", pointer);
+        code = tcc_fail(TRTCOLL_EBUSY,
+                        "the memory at %p is used by a served request: wait for its event, or destroy the graphs that it was captured into",
+                        pointer);
     } else {
         *range = memory->ranges[index];
         memory->count--;

@@ -137,6 +137,7 @@ void tcc_served_destroy(struct tcc_served *served)
 
     for (; served->draining; served->draining = served->draining->newer)
         tcc_flight_empty(served->draining, ctx, false, true);
+    tcc_captured_destroy(served);
     tcc_words_destroy(served);
     for (i = 0; i < served->ring.cq_entries; i++)
         tcc_flight_destroy(&served->flights[i], ctx);
@@ -184,13 +185,15 @@ static void finish(struct tcc_served *served, struct tcc_flight *flight, const s
     struct trtcoll_event *event = flight->event;
     bool lent = flight->lent;
 
-    if (served->words && cqe->result)
+    if (flight->captured)
+        tcc_captured_answered(served, flight, cqe->result);
+    else if (served->words && cqe->result)
         tcc_words_failed(served, flight);
     flight->draining = served->words && flight->staged;
     flight->condemn = condemn;
     if (!flight->draining)
         tcc_flight_empty(flight, served->member->ctx, cqe->result == 0, condemn);
-    if (cqe->result && served->words && !flight->wants_event)
+    if (cqe->result && served->words && !flight->wants_event && !flight->captured)
         tcc_log(served->member->ctx, TCC_LOG_WARNING, "a run of plan %u of group %s that nobody waits for has failed: %s", event->plan_id,
                 served->member->name, trtcoll_error_text(cqe->result));
     if (flight->older)
@@ -219,6 +222,8 @@ static void end(struct tcc_served *served, int code, uint32_t rank)
         return;
     served->ended = true;
     served->ended_code = code;
+    if (served->words)
+        tcc_captured_end(served);
     while (served->oldest)
         finish(served, served->oldest, &cqe, true);
     pthread_cond_broadcast(&served->done);
@@ -420,15 +425,19 @@ void tcc_served_wait(struct trtcoll_event *event, uint64_t deadline_ns)
 
 bool tcc_served_watch(struct tcc_served *served)
 {
-    bool busy = tcc_served_in_flight(served) != 0;
+    bool ending = false;
 
-    if (!busy)
+    if (!served->words && !tcc_served_in_flight(served))
         return false;
     pthread_mutex_lock(&served->lock);
     tcc_served_reap(served);
-    tcc_served_check(served);
+    if (served->oldest || tcc_captured_any(served)) {
+        tcc_served_check(served);
+        tcc_captured_collect(served);
+        ending = served->ending_ns && !served->ended; /* replays wait for that, though nothing is in flight */
+    }
     pthread_mutex_unlock(&served->lock);
-    return tcc_served_in_flight(served) != 0;
+    return ending || tcc_served_in_flight(served) != 0;
 }
 
 int tcc_served_notify_fd(struct tcc_served *served)

@@ -26,6 +26,7 @@ struct tcc_served {
     struct tcc_flight *draining;        /* completed, but streams still use their staging blocks; linked by `newer` */
     struct tcc_words *words;            /* on a GPU, else NULL: see cuda/gpu.h */
     uint64_t requests;                  /* on a GPU: posted so far */
+    struct tcc_captured *captured;      /* on a GPU: what graphs have, NULL before the first: see cuda/captured.h */
     _Atomic uint32_t in_flight;         /* written under the lock */
     _Atomic uint32_t taken;             /* completions whose events are done, as the ring counts them; written under the lock */
     uint32_t sequence;
@@ -54,6 +55,13 @@ void tcc_served_reap(struct tcc_served *served);
  * How long a run may take is not judged: the daemon kills executors that are stuck, and executors end with the daemon.
  */
 void tcc_served_check(struct tcc_served *served);
+
+/*
+ * With the lock: posts an entry about captured request `captured` - 1, with an event that nobody is given; fills in what *head lacks. The
+ * entry has one of the event's holds then. False: there is no room, or nobody who would answer.
+ */
+bool tcc_served_post(struct tcc_served *served, struct trtcoll_event *event, struct tcw_sqe *head, const struct tcw_ref *refs,
+                     uint32_t captured);
 
 /* For who watches over a context: ends what nobody will complete any more. True: some of it is in flight. */
 bool tcc_served_watch(struct tcc_served *served);

@@ -44,12 +44,12 @@ static void enlist(struct tcc_served *served, struct tcc_flight *flight)
 }
 
 /* With the lock: is there room in the ring? It can only grow until the lock is given up. */
-static bool room(const struct tcc_served *served, const struct tcc_flight *flight)
+static bool room(const struct tcc_served *served, uint32_t refs)
 {
     const struct tcw_ring *ring = &served->ring;
     uint32_t used = ring->sq_local - atomic_load_explicit(&ring->indices->sq_head, memory_order_acquire);
 
-    return used <= ring->sq_entries && ring->sq_entries - used >= tcw_sqe_entries(flight->count);
+    return used <= ring->sq_entries && ring->sq_entries - used >= tcw_sqe_entries(refs);
 }
 
 /* A failure behind the words: the others' part of the run goes on, this rank's outputs do not come. */
@@ -77,10 +77,11 @@ static int try_enqueue(struct tcc_served *served, struct trtcoll_plan *plan, con
                            .pair = (uint16_t)flight->index};
     int late = 0, code;
 
+    flight->captured = 0;
     tcc_served_reap(served);
     if (served->ended || tcc_member_failed(served->member) || tcc_rpc_gone(&served->member->ctx->rpc))
         return fail_ended(served);
-    if (!room(served, flight))
+    if (!room(served, flight->count))
         return 0;
     flight->event->submit_ns = tcw_now_ns();
     code = tcc_words_enqueue(served, flight, run, served->requests + 1, flight->wants_event, &late);
@@ -117,6 +118,28 @@ static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, cons
         return 0;
     enlist(served, flight);
     return 1;
+}
+
+bool tcc_served_post(struct tcc_served *served, struct trtcoll_event *event, struct tcw_sqe *head, const struct tcw_ref *refs,
+                     uint32_t captured)
+{
+    struct tcc_flight *flight = served->ended || !room(served, head->ref_count) ? NULL : take_slot(served);
+    bool wake = false;
+
+    if (!flight)
+        return false;
+    head->sequence = served->sequence;
+    head->user_data = (uint64_t)flight->serial << 32 | flight->index;
+    flight->event = event;
+    flight->lent = flight->wants_event = flight->staged = false;
+    flight->captured = captured;
+    flight->count = 0; /* the captured request has the buffers */
+    tcw_ring_submit(&served->ring, head, refs, &wake);
+    served->requests++;
+    enlist(served, flight);
+    if (wake)
+        tcw_ring_wake(served->sq_event);
+    return true;
 }
 
 /* The time of one run for both of its waits. It begins with the first of them: who need not wait reads no clock. */
@@ -255,12 +278,20 @@ int tcc_served_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
 {
     struct tcc_served *served = atomic_load_explicit(&plan->member->served, memory_order_acquire);
     struct trtcoll_event *pending;
+    bool captured = false;
     int code;
 
-    if (tcc_member_failed(plan->member) || tcc_rpc_gone(&plan->member->ctx->rpc))
+    if (tcc_member_failed(plan->member) || tcc_rpc_gone(&plan->member->ctx->rpc)) {
+        tcc_served_watch(served);
         return fail_ended(served);
+    }
     if (!event && !served->words)
         return run_and_wait(served, plan, run);
+    if (served->words && plan->desc.flags & TCW_PLAN_GRAPH) {
+        code = tcc_captured_run(plan, run, event != NULL, &captured);
+        if (code || captured)
+            return code;
+    }
     pending = tcc_event_get(plan->member->ctx);
     if (!pending)
         return tcc_fail_code(TRTCOLL_ENOMEM, "event");

@@ -74,6 +74,7 @@ static void release_words(struct tcd_attachment *attachment)
         return;
     for (i = 0; i < ring.cq_entries; i++)
         atomic_store_explicit(&ring.words[i].done, INT64_MAX, memory_order_release);
+    tcw_ring_captured_over(&ring);
 }
 
 static int make_events(struct tcd_attachment *attachment)

@@ -351,8 +351,6 @@ static int choose_served(const struct tcw_plan_desc *desc, const struct tcd_choo
     if (no_served)
         return tcd_error_set(error, TCW_ENOTSUP, "the served lane: the clients of %s cannot use a ring",
                              tcd_ranks_text(no_served, ranks, sizeof(ranks)));
-    if (desc->flags & TCW_PLAN_GRAPH)
-        return tcd_error_set(error, TCW_ENOTSUP, "plans of the served lane cannot be captured into CUDA graphs");
     if (choosing->no_library)
         return tcd_error_set(error, TCW_ENOTSUP, "the served lane of cuda devices needs NCCL: %.190s", choosing->no_library);
     if (desc->op == TCW_OP_ALL_REDUCE && choosing->nranks == 1 && wanted != TCW_STRATEGY_AUTO && !is_library(wanted)) {

@@ -196,6 +196,8 @@ void tcd_ex_attachment_sweep_plans(struct tcd_ex_attachment *attachment)
         } else if (!reached(attachment->ring.sq_local, plan->drop_at) || plan->running) {
             again = true;
             ++i;
+        } else if (plan->captured) {
+            ++i; /* until graphs have done with it: what they give back asks for another look */
         } else {
             /* Removing may move another entry into this slot: look at it again. */
             tcd_ex_handle_map_remove(plans, plan->handle);

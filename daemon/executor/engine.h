@@ -63,6 +63,19 @@ struct tcd_ex_engine_ops {
     void (*answer)(struct tcd_ex_attachment *attachment, int result, uint32_t culprit);
     /* Completes what has ended; whether anything is still under way. */
     bool (*progress)(struct tcd_ex_attachment *attachment);
+
+    /* ---- worker: requests in captured graphs (struct tcw_captured); all or none of these ---- */
+
+    /* Before attachment->job is looked at: returns when it is its turn among the replays of graphs, which it serves meanwhile. */
+    void (*await)(struct tcd_ex_attachment *attachment);
+    /* Keeps attachment->job, which is prepared: 0, and its pins are taken; or a code with job->text. */
+    int (*capture)(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan);
+    /* Forgets the one that attachment->job names. */
+    int (*uncapture)(struct tcd_ex_attachment *attachment);
+    /* Serves a replay whose turn has come; false: there was none. */
+    bool (*replay)(struct tcd_ex_attachment *attachment);
+    /* Whether any may come: they wake nobody. */
+    bool (*expects_replays)(const struct tcd_ex_attachment *attachment);
 };
 
 struct tcd_ex_engine {

@@ -40,6 +40,7 @@ struct tcd_ex_plan {
 
     /* CUDA devices */
     uint32_t running;       /* requests enqueued and not completed */
+    uint32_t captured;      /* requests kept for graphs */
     unsigned char *scratch; /* room for steps in between; the communicator's */
 
     bool dropping;    /* no request posted at or after `drop_at` may name it */

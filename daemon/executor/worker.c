@@ -10,7 +10,12 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 
-enum { POLLS_PER_CLOCK_CHECK = 64, EVENTS = 2, DEVICE_NS = 200000 };
+enum {
+    POLLS_PER_CLOCK_CHECK = 64,
+    EVENTS = 2,
+    DEVICE_NS = 200000, /* between two looks while anything is under way on the device */
+    REPLAY_NS = 50000,  /* and while graphs may be replayed, after some time without */
+};
 
 static inline void cpu_relax(void)
 {
@@ -33,11 +38,42 @@ static void refuse(struct tcd_ex_attachment *attachment, int code, const char *w
     attachment->ops->answer(attachment, code, attachment->rank);
 }
 
+/* To be kept for replays, or given back. Answered at once, past what is under way: the host of the client waits for it. */
+static void serve_captured(struct tcd_ex_attachment *attachment, uint32_t position)
+{
+    struct tcd_ex_job *job = &attachment->job;
+    const struct tcw_sqe *head = &job->request.head;
+    uint64_t now = tcw_now_ns(), abort_word = atomic_load_explicit(&attachment->abort_word, memory_order_acquire);
+    uint32_t culprit = TCW_NOBODY;
+    int rc = TCW_ENOSYS;
+    if (attachment->ops->capture && head->flags & TCW_SQE_RELEASE) {
+        rc = attachment->ops->uncapture(attachment);
+    } else if (abort_word) {
+        rc = tcw_abort_code(abort_word);
+        culprit = tcw_abort_culprit(abort_word);
+    } else if (attachment->failed_code) {
+        rc = attachment->failed_code;
+        culprit = attachment->failed_rank;
+    } else if (attachment->ops->capture) {
+        struct tcd_ex_plan *plan = tcd_ex_attachment_find_plan(attachment, head->plan, position);
+        rc = plan ? tcd_ex_job_prepare(job, plan, attachment->client) : TCW_ENOENT;
+        if (rc == 0)
+            rc = attachment->ops->capture(attachment, plan);
+        if (tcd_ex_job_release(job))
+            tcd_ex_mailbox_wake(attachment->mailbox);
+    }
+    tcd_ex_complete(attachment, head->user_data, rc, culprit, now, now);
+}
+
 /* `position`: where in the ring the request began. */
 static void serve(struct tcd_ex_attachment *attachment, uint32_t position)
 {
     struct tcd_ex_job *job = &attachment->job;
     const struct tcw_sqe *head = &job->request.head;
+    if (head->flags & TCW_SQE_CAPTURED) {
+        serve_captured(attachment, position);
+        return;
+    }
     if (head->op == TCW_OP_NOP) {
         attachment->ops->answer(attachment, head->plan || head->ref_count || head->tokens ? TCW_EINVAL : 0, TCW_NOBODY);
         return;
@@ -46,6 +82,8 @@ static void serve(struct tcd_ex_attachment *attachment, uint32_t position)
         attachment->ops->answer(attachment, TCW_ENOSYS, TCW_NOBODY);
         return;
     }
+    if (attachment->ops->await)
+        attachment->ops->await(attachment);
     uint64_t abort_word = atomic_load_explicit(&attachment->abort_word, memory_order_acquire);
     if (abort_word) {
         attachment->ops->answer(attachment, tcw_abort_code(abort_word), tcw_abort_culprit(abort_word));
@@ -79,15 +117,38 @@ static bool progress(struct tcd_ex_attachment *attachment)
     return attachment->ops->progress && attachment->ops->progress(attachment);
 }
 
-/* A device wakes nobody: while anything is under way there, it is looked at again soon. */
+static bool expects_replays(const struct tcd_ex_attachment *attachment)
+{
+    return attachment->ops->expects_replays && attachment->ops->expects_replays(attachment);
+}
+
+/* Whether a graph was replayed, which has been served then. */
+static bool replay(struct tcd_ex_attachment *attachment)
+{
+    return attachment->ops->replay && attachment->ops->replay(attachment);
+}
+
+/* True: something has happened. */
+static bool nap(struct tcd_ex_attachment *attachment, long ns)
+{
+    const struct timespec soon = {.tv_nsec = ns};
+    struct pollfd watched = {.fd = attachment->epoll, .events = POLLIN};
+    return ppoll(&watched, 1, &soon, NULL) != 0;
+}
+
+/* A device wakes nobody: while anything is under way there, or may begin there, it is looked at again soon. */
 static void sleep_until_woken(struct tcd_ex_attachment *attachment)
 {
     struct epoll_event events[EVENTS];
-    bool busy = progress(attachment);
-    if (busy) {
-        const struct timespec soon = {.tv_nsec = DEVICE_NS};
-        struct pollfd watched = {.fd = attachment->epoll, .events = POLLIN};
-        ppoll(&watched, 1, &soon, NULL);
+    bool busy = progress(attachment), woken = false;
+    if (expects_replays(attachment)) {
+        while (!woken && !replay(attachment) && expects_replays(attachment)) {
+            progress(attachment);
+            woken = nap(attachment, REPLAY_NS);
+        }
+        busy = true;
+    } else if (busy) {
+        nap(attachment, DEVICE_NS);
     }
     epoll_wait(attachment->epoll, events, EVENTS, busy ? 0 : -1);
 }
@@ -98,6 +159,8 @@ static bool spin(struct tcd_ex_attachment *attachment)
     uint64_t until = tcw_now_ns() + attachment->spin_us * 1000ull;
     for (unsigned i = 1;; ++i) {
         if (tcw_ring_pending(&attachment->ring) || tcd_ex_attachment_stopping(attachment))
+            return true;
+        if (replay(attachment))
             return true;
         progress(attachment);
         if (!attachment->crowded && i % POLLS_PER_CLOCK_CHECK) {

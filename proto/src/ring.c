@@ -28,11 +28,18 @@ static uint64_t words_offset(uint32_t sq_entries, uint32_t cq_entries)
     return whole_pages(cq_offset(sq_entries) + (uint64_t)cq_entries * sizeof(struct tcw_cqe));
 }
 
+static uint64_t captured_offset(uint32_t sq_entries, uint32_t cq_entries)
+{
+    return words_offset(sq_entries, cq_entries) + whole_pages((uint64_t)cq_entries * sizeof(struct tcw_words));
+}
+
 uint64_t tcw_ring_bytes(uint32_t sq_entries, uint32_t cq_entries, bool words)
 {
     if (!entries_allowed(sq_entries) || !entries_allowed(cq_entries))
         return 0;
-    return words_offset(sq_entries, cq_entries) + (words ? whole_pages((uint64_t)cq_entries * sizeof(struct tcw_words)) : 0);
+    if (!words)
+        return words_offset(sq_entries, cq_entries);
+    return captured_offset(sq_entries, cq_entries) + whole_pages(TCW_CAPTURED * sizeof(struct tcw_captured));
 }
 
 static void header_fill(struct tcw_ring_header *header, uint32_t sq_entries, uint32_t cq_entries, bool words)
@@ -49,6 +56,7 @@ static void header_fill(struct tcw_ring_header *header, uint32_t sq_entries, uin
     header->sq_offset = sq_offset();
     header->cq_offset = cq_offset(sq_entries);
     header->words_offset = words ? words_offset(sq_entries, cq_entries) : 0;
+    header->captured_offset = words ? captured_offset(sq_entries, cq_entries) : 0;
     header->total_bytes = tcw_ring_bytes(sq_entries, cq_entries, words);
 }
 
@@ -90,6 +98,7 @@ int tcw_ring_open(struct tcw_ring *ring, void *base, uint64_t bytes, int sq_even
     ring->sq = (union tcw_sq_entry *)(ring->base + header.sq_offset);
     ring->cq = (struct tcw_cqe *)(ring->base + header.cq_offset);
     ring->words = header.words_offset ? (struct tcw_words *)(ring->base + header.words_offset) : NULL;
+    ring->captured = header.captured_offset ? (struct tcw_captured *)(ring->base + header.captured_offset) : NULL;
     ring->sq_entries = header.sq_entries;
     ring->cq_entries = header.cq_entries;
     ring->sq_event = sq_event;
@@ -162,6 +171,12 @@ static int violation(const char **why, const char *text)
     return TCW_EPROTO;
 }
 
+/* How many there are to name. Without words all name the first of none. */
+static uint32_t pairs(const struct tcw_ring *ring, const struct tcw_sqe *head)
+{
+    return !ring->words ? 1 : head->flags & TCW_SQE_CAPTURED ? TCW_CAPTURED : ring->cq_entries;
+}
+
 int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char **why)
 {
     uint32_t available = atomic_load_explicit(&ring->indices->sq_tail, memory_order_acquire) - ring->sq_local;
@@ -176,7 +191,9 @@ int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char
         return violation(why, "a continuation entry without a head");
     if (request->head.flags & ~(unsigned)TCW_SQE_FLAGS_KNOWN)
         return violation(why, "unknown submission flags");
-    if (ring->words ? request->head.pair >= ring->cq_entries : request->head.pair != 0)
+    if (request->head.flags && (!ring->captured || !(request->head.flags & TCW_SQE_CAPTURED)))
+        return violation(why, "submission flags that do not belong here");
+    if (request->head.pair >= pairs(ring, &request->head))
         return violation(why, "a submission names words that the ring does not have");
     if (request->head.ref_count > TCW_MAX_REFS)
         return violation(why, "more buffer references than one request may have");
@@ -270,6 +287,14 @@ bool tcw_ring_arm_client(struct tcw_ring *ring)
 void tcw_ring_disarm_client(struct tcw_ring *ring)
 {
     disarm(&ring->indices->cq_sleep, ring->cq_event);
+}
+
+void tcw_ring_captured_over(struct tcw_ring *ring)
+{
+    uint32_t i;
+
+    for (i = 0; ring->captured && i < TCW_CAPTURED; i++)
+        atomic_store_explicit(&ring->captured[i].over, 1, memory_order_release);
 }
 
 void tcw_ring_wake(int event)

@@ -34,7 +34,10 @@ struct gpu {
     /* requests in the order of the ring */
     struct tcw_request taken[GPU_TAKEN];
     uint64_t taken_count, done_count;
-    _Atomic bool deaf; /* the executor takes requests and never ends them */
+    _Atomic bool deaf;                     /* the executor takes requests and never ends them */
+    struct tcw_request kept[TCW_CAPTURED]; /* for graphs; ref_count 0: none */
+    _Atomic unsigned kept_count;
+    _Atomic uint64_t replays;
     /* rank 1 */
     struct tcw_member_page *page;
     CUdeviceptr page_address;
@@ -170,6 +173,36 @@ static int gpu_copy(struct gpu *gpu, const struct tcw_request *request)
     return 0;
 }
 
+/* Keeps or forgets what graphs ask for. */
+static int gpu_keep(struct gpu *gpu, const struct tcw_request *request)
+{
+    struct tcw_request *kept = &gpu->kept[request->head.pair];
+    bool release = request->head.flags & TCW_SQE_RELEASE;
+
+    assert_true(release == (kept->head.ref_count != 0));
+    if (release)
+        kept->head.ref_count = 0;
+    else
+        *kept = *request;
+    atomic_fetch_add(&gpu->kept_count, release ? -1u : 1u);
+    return 0;
+}
+
+static void gpu_replay(struct fake *fake)
+{
+    struct gpu *gpu = gpu_of(fake);
+    unsigned i;
+
+    for (i = 0; i < TCW_CAPTURED && !atomic_load(&gpu->deaf); i++) {
+        if (!gpu->kept[i].head.ref_count || !atomic_load(&fake->ring.captured[i].ready))
+            continue;
+        atomic_store(&fake->ring.captured[i].ready, 0);
+        assert_int_equal(gpu_copy(gpu, &gpu->kept[i]), 0);
+        atomic_fetch_add(&gpu->replays, 1);
+        atomic_store(&fake->ring.captured[i].done, 1);
+    }
+}
+
 /* Takes what is there, and ends requests in their order as their inputs come. */
 static void gpu_execute(struct fake *fake)
 {
@@ -180,6 +213,7 @@ static void gpu_execute(struct fake *fake)
 
     if (!fake->ring_base)
         return;
+    gpu_replay(fake);
     while (gpu->taken_count - gpu->done_count < GPU_TAKEN && !atomic_load(&fake->hold) &&
            tcw_ring_take(&fake->ring, &gpu->taken[gpu->taken_count % GPU_TAKEN], &why) == 1) {
         gpu->taken_count++;
@@ -187,15 +221,18 @@ static void gpu_execute(struct fake *fake)
     }
     while (gpu->done_count < gpu->taken_count && !atomic_load(&gpu->deaf)) {
         request = &gpu->taken[gpu->done_count % GPU_TAKEN];
-        if (atomic_load(&fake->ring.words[request->head.pair].ready) < gpu->done_count + 1 && !atomic_load(&fake->result))
+        bool captured = request->head.flags & TCW_SQE_CAPTURED;
+
+        if (!captured && atomic_load(&fake->ring.words[request->head.pair].ready) < gpu->done_count + 1 && !atomic_load(&fake->result))
             return;
         cqe.result = atomic_load(&fake->result);
         if (!cqe.result)
-            cqe.result = gpu_copy(gpu, request);
+            cqe.result = captured ? gpu_keep(gpu, request) : gpu_copy(gpu, request);
         cqe.user_data = request->head.user_data;
         cqe.start_ns = cqe.end_ns = tcw_now_ns();
         gpu->done_count++;
-        atomic_store(&fake->ring.words[request->head.pair].done, gpu->done_count);
+        if (!captured)
+            atomic_store(&fake->ring.words[request->head.pair].done, gpu->done_count);
         tcw_ring_complete(&fake->ring, &cqe);
     }
 }
@@ -205,6 +242,8 @@ static void gpu_forget(struct fake *fake)
     struct gpu *gpu = gpu_of(fake);
 
     gpu->taken_count = gpu->done_count = 0;
+    memset(gpu->kept, 0, sizeof(gpu->kept));
+    atomic_store(&gpu->kept_count, 0);
 }
 
 /* ---- rank 1 ---- */

@@ -193,7 +193,7 @@ static void test_refused_arguments(void **state)
     desc.flags = TRTCOLL_GRAPH;
     desc.lane = TRTCOLL_LANE_SERVED;
     desc.hidden = 8;
-    expect(trtcoll_supports(client.ctx, 2, &desc), TRTCOLL_ENOTSUP, "direct lane");
+    expect(trtcoll_supports(client.ctx, 2, &desc), 0, NULL);
     desc.lane = TRTCOLL_LANE_DIRECT;
     expect(trtcoll_supports(client.ctx, 2, &desc), 0, NULL);
     trtcoll_ctx_close(client.ctx);
@@ -515,13 +515,99 @@ static void test_served_capture_refused(void **state)
     application_begin(gpu);
     stream = new_stream(gpu);
     gpu_call(gpu->driver->cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
-    expect(gpu_run(&client, mine, mine, TOKENS, stream, 0, NULL), TRTCOLL_ECAPTURE, "served lane");
+    expect(gpu_run(&client, mine, mine, TOKENS, stream, 0, NULL), TRTCOLL_ECAPTURE, "TRTCOLL_GRAPH");
     gpu_call(gpu->driver->cuMemsetD8Async((CUdeviceptr)(uintptr_t)mine, 0, BYTES, stream));
     gpu_call(gpu->driver->cuGraphExecDestroy(end_capture(gpu, stream)));
     end_stream(gpu, stream);
     trtcoll_ctx_close(client.ctx);
     application_end(gpu);
     device_free(gpu, 0, mine);
+}
+
+/* The fake executor copies; each replay must have its inputs, and must not pass before its outputs are there. */
+static void test_served_capture(void **state)
+{
+    enum { LAUNCHES = 5 };
+    struct gpu *gpu = *state;
+    struct fake_client client = gpu_attach(gpu, TCW_LANE_SERVED, TOKENS, TRTCOLL_GRAPH, 0);
+    struct trtcoll_event *event = NULL;
+    float *strange = device_floats(gpu, 0, 1);
+    void *memory = NULL;
+    CUstream stream, second;
+    CUdeviceptr in, mid, out;
+    CUgraphExec exec;
+    unsigned i;
+
+    expect(trtcoll_alloc(client.ctx, 3 * BYTES, &memory), 0, NULL);
+    in = (CUdeviceptr)(uintptr_t)memory;
+    mid = in + BYTES;
+    out = mid + BYTES;
+    application_begin(gpu);
+    stream = new_stream(gpu);
+    second = new_stream(gpu);
+    gpu_call(gpu->driver->cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    expect(gpu_run(&client, strange, strange, TOKENS, stream, 0, NULL), TRTCOLL_ECAPTURE, "trtcoll_register");
+    expect(gpu_run(&client, memory, (void *)(uintptr_t)mid, TOKENS, stream, 0, &event), TRTCOLL_ECAPTURE, "NULL");
+    atomic_store(&gpu->fake->result, TCW_EINVAL);
+    expect(gpu_run(&client, memory, (void *)(uintptr_t)mid, TOKENS, stream, 0, NULL), TRTCOLL_EINVAL, "does not accept");
+    atomic_store(&gpu->fake->result, 0);
+    expect(gpu_run(&client, memory, (void *)(uintptr_t)mid, TOKENS, stream, 0, NULL), 0, NULL);
+    expect(gpu_run(&client, (void *)(uintptr_t)mid, (void *)(uintptr_t)out, TOKENS, stream, 0, NULL), 0, NULL);
+    exec = end_capture(gpu, stream);
+    assert_int_equal(atomic_load(&gpu->kept_count), 2);
+    assert_int_equal(atomic_load(&gpu->replays), 0);
+    for (i = 1; i <= LAUNCHES; i++) {
+        float got[4], want = (float)i;
+        uint32_t bits;
+
+        memcpy(&bits, &want, sizeof(bits));
+        gpu_call(gpu->driver->cuMemsetD32Async(in, bits, BYTES / 4, second));
+        gpu_call(gpu->driver->cuGraphLaunch(exec, second)); /* not the stream that was captured */
+        gpu_call(gpu->driver->cuStreamSynchronize(second));
+        gpu_call(gpu->driver->cuMemcpyDtoH(got, out, sizeof(got)));
+        assert_true(got[0] == want && got[3] == want);
+    }
+    assert_int_equal(atomic_load(&gpu->replays), 2 * LAUNCHES);
+    /* The memory is in use until the graph is gone; then the executor is told. */
+    expect(trtcoll_free(client.ctx, memory), TRTCOLL_EBUSY, "graphs");
+    gpu_call(gpu->driver->cuGraphExecDestroy(exec));
+    expect(trtcoll_free(client.ctx, memory), 0, NULL);
+    assert_int_equal(atomic_load(&gpu->kept_count), 0);
+    end_stream(gpu, stream);
+    end_stream(gpu, second);
+    trtcoll_ctx_close(client.ctx);
+    application_end(gpu);
+    device_free(gpu, 0, strange);
+}
+
+/* Nobody serves replays any more: the thread that watches lets them pass, this one and all later ones. */
+static void test_served_replay_ends(void **state)
+{
+    struct gpu *gpu = *state;
+    struct fake_client client = gpu_attach(gpu, TCW_LANE_SERVED, TOKENS, TRTCOLL_GRAPH, 1);
+    void *memory = NULL;
+    CUstream stream;
+    CUgraphExec exec;
+    unsigned i;
+
+    expect(trtcoll_alloc(client.ctx, BYTES, &memory), 0, NULL);
+    application_begin(gpu);
+    stream = new_stream(gpu);
+    gpu_call(gpu->driver->cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    expect(gpu_run(&client, memory, memory, TOKENS, stream, 0, NULL), 0, NULL);
+    exec = end_capture(gpu, stream);
+    atomic_store(&gpu->deaf, true);
+    gpu_call(gpu->driver->cuGraphLaunch(exec, stream));
+    assert_int_equal(gpu->driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+    shutdown(atomic_load(&gpu->fake->connection), SHUT_RDWR);
+    for (i = 0; i < 10; i++)
+        gpu_call(gpu->driver->cuGraphLaunch(exec, stream));
+    gpu_call(gpu->driver->cuStreamSynchronize(stream));
+    expect(gpu_run(&client, memory, memory, TOKENS, stream, 0, NULL), TRTCOLL_ECONN, NULL);
+    gpu_call(gpu->driver->cuGraphExecDestroy(exec));
+    end_stream(gpu, stream);
+    trtcoll_ctx_close(client.ctx);
+    application_end(gpu);
 }
 
 static void test_served_refusal(void **state)
@@ -759,6 +845,8 @@ int main(void)
         gpu_test(test_served_staged),
         gpu_test(test_served_waits_on_the_stream),
         gpu_test(test_served_capture_refused),
+        gpu_test(test_served_capture),
+        gpu_test(test_served_replay_ends),
         gpu_test(test_served_refusal),
         gpu_test(test_daemon_gone),
         gpu_test(test_daemon_gone_watched),

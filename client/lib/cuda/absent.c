@@ -140,6 +140,49 @@ int tcc_words_drained(struct tcc_served *served, const struct tcc_flight *flight
     return 0;
 }
 
+int tcc_captured_run(struct trtcoll_plan *plan, const struct tcc_run *run, bool wants_event, bool *captured)
+{
+    (void)plan;
+    (void)run;
+    (void)wants_event;
+    (void)captured;
+    return TRTCOLL_ENOTSUP;
+}
+
+bool tcc_captured_in_use(struct tcc_served *served)
+{
+    (void)served;
+    return false;
+}
+
+void tcc_captured_destroy(struct tcc_served *served)
+{
+    (void)served;
+}
+
+bool tcc_captured_any(const struct tcc_served *served)
+{
+    (void)served;
+    return false;
+}
+
+void tcc_captured_answered(struct tcc_served *served, const struct tcc_flight *flight, int result)
+{
+    (void)served;
+    (void)flight;
+    (void)result;
+}
+
+void tcc_captured_collect(struct tcc_served *served)
+{
+    (void)served;
+}
+
+void tcc_captured_end(struct tcc_served *served)
+{
+    (void)served;
+}
+
 int tcc_share_register(struct trtcoll_ctx *ctx, const void *pointer, uint64_t bytes, uint64_t *handle)
 {
     (void)ctx;

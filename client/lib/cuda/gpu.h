@@ -89,6 +89,22 @@ bool tcc_words_in_use(struct tcc_served *served);
 /* 0: the stream has done with the flight's staging blocks; EAGAIN: not yet. */
 int tcc_words_drained(struct tcc_served *served, const struct tcc_flight *flight);
 
+/* ---- the served lane in graphs ---- */
+
+/*
+ * If the stream is being captured, captures the run into its graph: *captured. The executor has accepted it then. Waits for the executor,
+ * not for streams; takes served.lock. 0, or a code with the last error set and the capture undisturbed.
+ */
+int tcc_captured_run(struct trtcoll_plan *plan, const struct tcc_run *run, bool wants_event, bool *captured);
+/* Whether graphs have any. Takes served.lock. */
+bool tcc_captured_in_use(struct tcc_served *served);
+void tcc_captured_destroy(struct tcc_served *served);
+/* With served.lock: */
+bool tcc_captured_any(const struct tcc_served *served);
+void tcc_captured_answered(struct tcc_served *served, const struct tcc_flight *flight, int result); /* flight->captured is set */
+void tcc_captured_collect(struct tcc_served *served); /* gives back what no graph has any more */
+void tcc_captured_end(struct tcc_served *served);     /* replays pass from now on */
+
 /* ---- memory ---- */
 
 /*

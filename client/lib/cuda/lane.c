@@ -186,6 +186,7 @@ tcc_lane_use tcc_lane_in_use(struct tcc_member *member, struct tcc_workspace *wo
     for (each = member->workspaces; each && !workspace; each = each->next)
         held = held || captured(each);
     pthread_mutex_unlock(&member->lock);
+    held = held || (!workspace && served && tcc_captured_in_use(served));
     if (running(member) || (!workspace && served && tcc_words_in_use(served)))
         return TCC_LANE_RUNNING;
     return held ? TCC_LANE_CAPTURED : TCC_LANE_IDLE;
@@ -251,7 +252,7 @@ static int order(struct tcc_gpu *gpu, struct tcc_lane *lane, CUstream stream)
     return result == CUDA_SUCCESS ? 0 : tcc_driver_fail(result, "order of streams");
 }
 
-static int capture_check(const struct trtcoll_plan *plan, bool wants_event)
+int tcc_capture_check(const struct trtcoll_plan *plan, bool wants_event)
 {
     if (!(plan->desc.flags & TCW_PLAN_GRAPH))
         return tcc_fail_plainly(TRTCOLL_ECAPTURE, "the stream is being captured: make the plan with TRTCOLL_GRAPH for that");
@@ -280,15 +281,16 @@ static int launch(struct trtcoll_plan *plan, const struct tcc_run *run, bool cap
     struct tcc_member *member = plan->member;
     struct tcc_lane *lane = member->lane;
     struct tcc_gpu *gpu = gpu_of(member);
+    struct tcc_gpu_comm *comm = plan->workspace->gpu;
     struct tck_run work;
     uint64_t now_ns;
-    int code = capturing ? tcc_leash_hold(gpu, plan->workspace->gpu, run->stream) : order(gpu, lane, run->stream);
+    int code = capturing ? tcc_leash_hold(gpu, comm->leash, &comm->capture, run->stream) : order(gpu, lane, run->stream);
 
     if (code)
         return code;
     tcc_run_work(plan, run, &work);
     now_ns = tcw_now_ns();
-    code = tck_cuda_comm_launch(plan->workspace->gpu->comm, &work, run->stream, run->pdl);
+    code = tck_cuda_comm_launch(comm->comm, &work, run->stream, run->pdl);
     if (code)
         return launch_failed(plan, code);
     if (capturing) {
@@ -325,7 +327,7 @@ static int run_locked(struct trtcoll_plan *plan, const struct tcc_run *run, bool
     if (!code)
         code = tcc_stream_look(gpu_of(member), run->stream, lane->used && lane->stream == run->stream, &capturing);
     if (!code && capturing)
-        code = capture_check(plan, wants_event);
+        code = tcc_capture_check(plan, wants_event);
     if (code)
         return code;
     /* A mark between two kernels would keep the second from starting early; who wants that and no event gets none. */

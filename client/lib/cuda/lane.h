@@ -15,10 +15,10 @@
 #include <tck/cuda_comm.h>
 #include <tcw/member.h>
 
-/* Counts the graphs that captured runs on one workspace. Outlives the context where they do. */
+/* Counts the graphs that captured runs on one workspace, or one run of the served lane. Outlives the context where they do. */
 struct tcc_leash {
     struct trtcoll_allocator allocator;
-    _Atomic uint32_t holders; /* the workspace, and each graph */
+    _Atomic uint32_t holders; /* the workspace or request, and each graph */
     _Atomic uint32_t graphs;
 };
 
@@ -43,9 +43,15 @@ struct tcc_lane {
     struct tcw_run_note notes[TCW_RECORDS];
 };
 
-/* The graph that the stream is being captured into holds the workspace from now on. 0, or a code with the last error set. */
-int tcc_leash_hold(struct tcc_gpu *gpu, struct tcc_gpu_comm *comm, CUstream stream);
+/*
+ * The graph that the stream is being captured into has the leash from now on. *capture: the id of the latest capture that has it. 0, or
+ * a code with the last error set.
+ */
+int tcc_leash_hold(struct tcc_gpu *gpu, struct tcc_leash *leash, uint64_t *capture, CUstream stream);
 int tcc_leash_create(struct trtcoll_ctx *ctx, struct tcc_leash **leash);
 void tcc_leash_drop(struct tcc_leash *leash);
+
+/* 0, or ECAPTURE with the last error set: runs of this plan, or with an event, cannot be captured. */
+int tcc_capture_check(const struct trtcoll_plan *plan, bool wants_event);
 
 #endif

@@ -31,7 +31,7 @@ static void CUDA_CB on_graph_gone(void *arg)
     tcc_leash_drop(leash);
 }
 
-int tcc_leash_hold(struct tcc_gpu *gpu, struct tcc_gpu_comm *comm, CUstream stream)
+int tcc_leash_hold(struct tcc_gpu *gpu, struct tcc_leash *leash, uint64_t *capture, CUstream stream)
 {
     const struct tck_cuda_driver *driver = gpu->driver;
     CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
@@ -42,13 +42,13 @@ int tcc_leash_hold(struct tcc_gpu *gpu, struct tcc_gpu_comm *comm, CUstream stre
 
     if (result != CUDA_SUCCESS)
         return tcc_driver_fail(result, "capture");
-    if (comm->capture == id)
+    if (*capture == id)
         return 0;
-    atomic_fetch_add_explicit(&comm->leash->holders, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&comm->leash->graphs, 1, memory_order_relaxed);
-    result = driver->cuUserObjectCreate(&object, comm->leash, on_graph_gone, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC);
+    atomic_fetch_add_explicit(&leash->holders, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&leash->graphs, 1, memory_order_relaxed);
+    result = driver->cuUserObjectCreate(&object, leash, on_graph_gone, 1, CU_USER_OBJECT_NO_DESTRUCTOR_SYNC);
     if (result != CUDA_SUCCESS) {
-        on_graph_gone(comm->leash);
+        on_graph_gone(leash);
         return tcc_driver_fail(result, "what a graph holds");
     }
     result = driver->cuGraphRetainUserObject(graph, object, 1, CU_GRAPH_USER_OBJECT_MOVE);
@@ -56,6 +56,6 @@ int tcc_leash_hold(struct tcc_gpu *gpu, struct tcc_gpu_comm *comm, CUstream stre
         driver->cuUserObjectRelease(object, 1); /* which calls on_graph_gone */
         return tcc_driver_fail(result, "what a graph holds");
     }
-    comm->capture = id;
+    *capture = id;
     return 0;
 }

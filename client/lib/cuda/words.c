@@ -139,8 +139,7 @@ static int enqueue(struct tcc_served *served, struct tcc_flight *flight, const s
     int code = tcc_stream_look(gpu, run->stream, words->known && words->stream == run->stream, &capturing);
 
     if (!code && capturing)
-        code = tcc_fail_plainly(TRTCOLL_ECAPTURE,
-                                "the stream is being captured, and runs of the served lane cannot be: use a plan of the direct lane");
+        code = tcc_fail_plainly(TRTCOLL_ECAPTURE, "the stream is being captured: make the plan with TRTCOLL_GRAPH for that");
     if (!code && flight->staged)
         code = staging_check(gpu, flight);
     if (code)

@@ -55,6 +55,8 @@ struct tcd_cuda_communicator {
     CUstream stream;
     _Atomic uint64_t tickets; /* launched; advances under `lock` */
 
+    _Atomic unsigned captured; /* requests kept for graphs, of all lanes */
+
     _Atomic uint64_t *ended; /* a page of its own, registered: tickets that have ended */
     CUdeviceptr ended_address;
     struct tck_memory small; /* where barriers sum */

@@ -197,10 +197,6 @@ static int check_step(const struct tcd_ex_attachment *attachment, const struct t
 
 static int plan(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, char *text)
 {
-    if (plan->desc.flags & TCW_PLAN_GRAPH) {
-        snprintf(text, TCW_TEXT_BYTES, "the served lane of CUDA devices does not run in captured graphs");
-        return TCW_ENOTSUP;
-    }
     for (uint32_t i = 0; i < plan->decision.step_count; ++i) {
         int rc = check_step(attachment, plan, plan->decision.steps[i].strategy, text);
         if (rc < 0)
@@ -256,6 +252,11 @@ static const struct tcd_ex_engine_ops cuda_ops = {
     .run = tcd_cuda_lane_run,
     .answer = tcd_cuda_lane_answer,
     .progress = tcd_cuda_lane_progress,
+    .await = tcd_cuda_captured_await,
+    .capture = tcd_cuda_captured_add,
+    .uncapture = tcd_cuda_captured_remove,
+    .replay = tcd_cuda_captured_poll,
+    .expects_replays = tcd_cuda_captured_expected,
 };
 
 /* "GPU-01234567-89ab-..." or the digits alone; false: it is no uuid. */

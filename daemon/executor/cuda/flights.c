@@ -23,6 +23,12 @@ static struct tcd_cuda_flight *flight_at(const struct tcd_cuda_lane *lane, uint3
 
 /* ---- the queue ---- */
 
+static void note(const struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight, uint64_t start_ns)
+{
+    tcd_ex_plan_note(flight->plan, start_ns, &flight->note);
+    flight->record = tcw_member_run_begin(lane->attachment->page, &flight->note, start_ns);
+}
+
 struct tcd_cuda_flight *tcd_cuda_flight_begin(struct tcd_cuda_lane *lane, struct tcd_ex_plan *plan, uint64_t start_ns)
 {
     struct tcd_ex_attachment *attachment = lane->attachment;
@@ -47,8 +53,28 @@ struct tcd_cuda_flight *tcd_cuda_flight_begin(struct tcd_cuda_lane *lane, struct
             ++flight->pin_count;
         }
     job->pin_count = 0; /* the flight's now */
-    tcd_ex_plan_note(plan, start_ns, &flight->note);
-    flight->record = tcw_member_run_begin(attachment->page, &flight->note, start_ns);
+    flight->run = &job->run;
+    note(lane, flight, start_ns);
+    return flight;
+}
+
+struct tcd_cuda_flight *tcd_cuda_flight_begin_replay(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured, uint64_t start_ns)
+{
+    if (lane->last - lane->first == lane->capacity)
+        return NULL;
+    struct tcd_cuda_flight *flight = flight_at(lane, lane->last++);
+    *flight = (struct tcd_cuda_flight){
+        .pair = captured->index,
+        .captured = captured,
+        .run = &captured->run,
+        .culprit = TCW_NOBODY,
+        .plan = captured->plan,
+        .start_ns = start_ns,
+    };
+    captured->running = true;
+    ++captured->plan->running;
+    tcd_ex_plan_size(captured->plan, captured->run.tokens); /* for the note, and the tag in the gate */
+    note(lane, flight, start_ns);
     return flight;
 }
 
@@ -56,7 +82,10 @@ void tcd_cuda_flight_refuse(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *
 {
     flight->result = result;
     flight->culprit = culprit;
-    tcd_cuda_words_raise_done(&lane->words, flight->pair, flight->number);
+    if (flight->captured)
+        tcd_cuda_captured_give_up(lane);
+    else
+        tcd_cuda_words_raise_done(&lane->words, flight->pair, flight->number);
 }
 
 static void unpin(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
@@ -127,7 +156,10 @@ static void end_flight(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *fligh
         --flight->plan->running;
     }
     ++lane->first;
-    tcd_ex_complete(attachment, flight->user_data, flight->result, flight->culprit, flight->start_ns, end_ns);
+    if (flight->captured)
+        flight->captured->running = false;
+    else
+        tcd_ex_complete(attachment, flight->user_data, flight->result, flight->culprit, flight->start_ns, end_ns);
 }
 
 static void complete_ended(struct tcd_cuda_lane *lane)
@@ -147,6 +179,12 @@ static void complete_ended(struct tcd_cuda_lane *lane)
 
 /* ---- those that do not end ---- */
 
+/* Replays begin with them. */
+static bool inputs_are_there(const struct tcd_cuda_lane *lane, const struct tcd_cuda_flight *flight)
+{
+    return flight->captured || tcd_cuda_words_is_ready(&lane->words, flight->pair, flight->number);
+}
+
 void tcd_cuda_lane_release(struct tcd_cuda_lane *lane, int code, uint32_t culprit)
 {
     if (!lane->ending_ns) {
@@ -157,7 +195,7 @@ void tcd_cuda_lane_release(struct tcd_cuda_lane *lane, int code, uint32_t culpri
     }
     for (uint32_t i = lane->first; i != lane->last; ++i) {
         struct tcd_cuda_flight *flight = flight_at(lane, i);
-        if (!flight->ticket || tcd_cuda_words_is_ready(&lane->words, flight->pair, flight->number))
+        if (!flight->ticket || inputs_are_there(lane, flight))
             continue;
         tcd_gate_spoil(&lane->view, flight->taken); /* before the word: whoever sees its effect sees this */
         tcd_cuda_words_raise_ready(&lane->words, flight->pair, flight->number);
@@ -196,7 +234,7 @@ static void check_deadline(struct tcd_cuda_lane *lane, const struct tcd_cuda_fli
     if (!deadline_ns || waited_ns < deadline_ns)
         return;
     const char *op = tcw_op_name(flight->note.op);
-    if (!tcd_cuda_words_is_ready(&lane->words, flight->pair, flight->number)) {
+    if (!inputs_are_there(lane, flight)) {
         snprintf(text, sizeof text, "rank %u has posted %s (plan %u), but its inputs have not come for %.3f s", attachment->rank, op,
                  flight->note.plan_id, (double)waited_ns / 1e9);
         tcd_ex_fail(attachment, TCW_ETIMEOUT, attachment->rank, flight->taken, text);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ enum {
     TURNS_PER_LOOK = 32,   /* of a wait, between looks at the flights */
     NAP_NS = 50000,        /* of a wait that has outlasted its spinning */
     LAST_NAP_NS = 1000000, /* while the last flights end */
+    TIMER_SLACK_NS = 1000, /* instead of 50 us: naps of that length are meant */
 };
 
 /* ---- main thread ---- */
@@ -35,9 +37,12 @@ static int map_gate(struct tcd_cuda_lane *lane, int fd, char *text)
     return 0;
 }
 
+/* Room for all entries of the ring and a replay of every captured request. */
 static int make_queues(struct tcd_cuda_lane *lane, uint32_t entries)
 {
-    lane->capacity = entries;
+    lane->capacity = 1;
+    while (lane->capacity < entries + TCW_CAPTURED)
+        lane->capacity *= 2;
     lane->pin_capacity = 1;
     while (lane->pin_capacity < TCW_MAX_REFS || lane->pin_capacity < entries * PINS_PER_FLIGHT)
         lane->pin_capacity *= 2;
@@ -152,6 +157,7 @@ bool tcd_cuda_lane_pause(struct tcd_cuda_lane *lane, unsigned turn)
 
 void tcd_cuda_lane_begin(struct tcd_ex_attachment *attachment)
 {
+    prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
     if (tck_cuda_enter(attachment->engine->device) < 0)
         tcd_cuda_lane_die(attachment->cuda, "the device's context cannot be used");
 }
@@ -159,11 +165,13 @@ void tcd_cuda_lane_begin(struct tcd_ex_attachment *attachment)
 void tcd_cuda_lane_end(struct tcd_ex_attachment *attachment)
 {
     struct tcd_cuda_lane *lane = attachment->cuda;
+    tcd_cuda_captured_give_up(lane); /* nobody looks at them any more */
     while (!tcd_cuda_lane_is_empty(lane)) {
         tcd_cuda_flights_progress(lane);
         if (!tcd_cuda_lane_is_empty(lane))
             nap(LAST_NAP_NS);
     }
+    tcd_cuda_captured_end(lane);
     unregister(lane);
     tck_cuda_leave(attachment->engine->device);
 }

@@ -10,6 +10,7 @@
 #define TCD_CUDA_LANE_H
 
 #include "../attachment.h"
+#include "captured.h"
 #include "communicator.h"
 #include "gate.h"
 #include "words.h"
@@ -20,6 +21,8 @@ struct tcd_cuda_flight {
     uint64_t taken;  /* in the gate */
     uint64_t ticket; /* of the communicator; 0: not launched, `result` is known */
     uint32_t pair;
+    struct tcd_cuda_captured *captured; /* a replay of it: without a completion, and with no pins of its own; else NULL */
+    const struct tck_run *run;          /* until it is launched */
     uint32_t pin_count;
     int result;
     uint32_t culprit;
@@ -34,6 +37,7 @@ struct tcd_cuda_lane {
     struct tcd_cuda_communicator *communicator;
     struct tcd_cuda_words words;
     struct tcd_gate_view view;
+    struct tcd_cuda_captures captures;
     uint64_t group;   /* as the order log names it */
     CUdeviceptr page; /* the member page */
     bool registered;  /* it is */
@@ -78,6 +82,10 @@ static inline bool tcd_cuda_lane_is_empty(const struct tcd_cuda_lane *lane)
 }
 /* The next flight, from attachment->job; takes its pins. NULL: the client has more in flight than it may, or there is no room yet. */
 struct tcd_cuda_flight *tcd_cuda_flight_begin(struct tcd_cuda_lane *lane, struct tcd_ex_plan *plan, uint64_t start_ns);
+/* The same for a replay. NULL: no room yet. */
+struct tcd_cuda_flight *tcd_cuda_flight_begin_replay(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured, uint64_t start_ns);
+/* Serves one replay, whose inputs are there. */
+void tcd_cuda_lane_replay(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured, uint64_t start_ns);
 /* It will not be launched. */
 void tcd_cuda_flight_refuse(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight, int result, uint32_t culprit);
 /* Completes what has ended and watches the rest. */

@@ -120,13 +120,15 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
         .device = attachment->engine->device,
         .communicator = communicator,
         .kernels = flight->plan->workspace ? flight->plan->workspace->cuda : NULL,
-        .run = &attachment->job.run,
+        .run = flight->run,
         .scratch = flight->plan->scratch,
         .until_ns = enqueue_limit(attachment),
         .abort_word = &attachment->abort_word,
         .text = text,
     };
-    CUresult result = tcd_cuda_words_await_ready(&lane->words, flight->pair, flight->number, communicator->stream);
+    CUresult result = CUDA_SUCCESS;
+    if (!flight->captured)
+        result = tcd_cuda_words_await_ready(&lane->words, flight->pair, flight->number, communicator->stream);
     if (result != CUDA_SUCCESS)
         tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
     int rc = tcd_cuda_operation_enqueue(&operation);
@@ -138,8 +140,10 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
         tcd_cuda_communicator_break(communicator, true, text);
     }
     uint64_t ticket = atomic_load_explicit(&communicator->tickets, memory_order_relaxed) + 1;
-    result =
-        tcd_cuda_words_write_done(&lane->words, flight->pair, flight->number, communicator->ended_address, ticket, communicator->stream);
+    result = flight->captured
+                 ? tcd_cuda_words_write_replayed(&lane->words, flight->pair, communicator->ended_address, ticket, communicator->stream)
+                 : tcd_cuda_words_write_done(&lane->words, flight->pair, flight->number, communicator->ended_address, ticket,
+                                             communicator->stream);
     if (result != CUDA_SUCCESS)
         tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
     flight->ticket = ticket;
@@ -191,14 +195,19 @@ static void launch(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
 
 /* ---- requests ---- */
 
+/* Others may be launching. */
+static bool is_crowded(const struct tcd_cuda_lane *lane)
+{
+    uint64_t launched = atomic_load_explicit(&lane->communicator->tickets, memory_order_relaxed);
+    return launched > tcd_cuda_communicator_ended(lane->communicator) + MAX_LAUNCHED && !tcd_cuda_lane_is_empty(lane);
+}
+
 /* Until there is room for one more. NULL: there never will be. */
 static struct tcd_cuda_flight *begin_flight(struct tcd_cuda_lane *lane, struct tcd_ex_plan *plan, uint64_t start_ns)
 {
     for (unsigned turn = 0;; ++turn) {
         bool full = lane->last - lane->first == lane->capacity;
-        uint64_t launched = atomic_load_explicit(&lane->communicator->tickets, memory_order_relaxed); /* others may be launching */
-        bool crowded = launched > tcd_cuda_communicator_ended(lane->communicator) + MAX_LAUNCHED;
-        struct tcd_cuda_flight *flight = crowded && !tcd_cuda_lane_is_empty(lane) ? NULL : tcd_cuda_flight_begin(lane, plan, start_ns);
+        struct tcd_cuda_flight *flight = is_crowded(lane) ? NULL : tcd_cuda_flight_begin(lane, plan, start_ns);
         if (flight)
             return flight;
         if (full) {
@@ -210,11 +219,34 @@ static struct tcd_cuda_flight *begin_flight(struct tcd_cuda_lane *lane, struct t
     }
 }
 
+/* Through the gate, with the other ranks' of it. */
+static void pass(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
+{
+    struct tcd_gate_fault fault = {.code = 0};
+    tcd_gate_take(&lane->view, tcd_gate_tag(flight->plan->plan_id, (uint32_t)flight->plan->tokens));
+    flight->taken = lane->view.taken;
+    if (pass_gate(lane, &fault))
+        launch(lane, flight);
+    else
+        give_up(lane, flight, &fault);
+}
+
+void tcd_cuda_lane_replay(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured, uint64_t start_ns)
+{
+    struct tcd_cuda_flight *flight = NULL;
+    tcd_cuda_flights_progress(lane);
+    for (unsigned turn = 0; !flight; ++turn) {
+        flight = is_crowded(lane) ? NULL : tcd_cuda_flight_begin_replay(lane, captured, start_ns);
+        if (!flight)
+            tcd_cuda_lane_pause(lane, turn);
+    }
+    pass(lane, flight);
+}
+
 int tcd_cuda_lane_run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, uint64_t start_ns)
 {
     struct tcd_cuda_lane *lane = attachment->cuda;
     struct tcd_ex_job *job = &attachment->job;
-    struct tcd_gate_fault fault = {.code = 0};
     int rc = tcd_cuda_operation_check(&job->run, job->text);
     if (rc < 0)
         return rc;
@@ -224,12 +256,7 @@ int tcd_cuda_lane_run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *
         tcd_ex_job_release(job);
         return 0;
     }
-    tcd_gate_take(&lane->view, tcd_gate_tag(plan->plan_id, (uint32_t)plan->tokens));
-    flight->taken = lane->view.taken;
-    if (pass_gate(lane, &fault))
-        launch(lane, flight);
-    else
-        give_up(lane, flight, &fault);
+    pass(lane, flight);
     return 0;
 }
 

@@ -10,6 +10,7 @@ int tcd_cuda_words_open(struct tcd_cuda_words *words, struct tck_device *device,
     int rc = tck_cuda_register_host(device, ring->words, bytes, &words->address);
     if (rc < 0)
         return rc;
+    words->captured = words->address + (uint64_t)((unsigned char *)ring->captured - (unsigned char *)ring->words);
     words->device = device;
     words->pairs = ring->words;
     return 0;
@@ -40,6 +41,18 @@ CUresult tcd_cuda_words_write_done(const struct tcd_cuda_words *words, uint32_t 
         {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64,
                         .address = address_of(words, pair, offsetof(struct tcw_words, done)),
                         .value64 = number}},
+        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64, .address = ended, .value64 = ticket}},
+    };
+    return tck_cuda_driver()->cuStreamBatchMemOp(stream, 2, writes, 0);
+}
+
+CUresult tcd_cuda_words_write_replayed(const struct tcd_cuda_words *words, uint32_t index, CUdeviceptr ended, uint64_t ticket,
+                                       CUstream stream)
+{
+    CUstreamBatchMemOpParams writes[2] = {
+        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32,
+                        .address = words->captured + index * sizeof(struct tcw_captured) + offsetof(struct tcw_captured, done),
+                        .value = 1}},
         {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64, .address = ended, .value64 = ticket}},
     };
     return tck_cuda_driver()->cuStreamBatchMemOp(stream, 2, writes, 0);

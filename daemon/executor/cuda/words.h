@@ -17,6 +17,7 @@ struct tcd_cuda_words {
     struct tck_device *device;
     struct tcw_words *pairs; /* NULL: not open */
     CUdeviceptr address;
+    CUdeviceptr captured; /* the first of struct tcw_captured */
 };
 
 /* Registers the words of a ring that has some. 0 or a code. */
@@ -28,6 +29,10 @@ CUresult tcd_cuda_words_await_ready(const struct tcd_cuda_words *words, uint32_t
 /* The stream says that its outputs are there, first to the client, then to us: *ended becomes `ticket`. */
 CUresult tcd_cuda_words_write_done(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUdeviceptr ended, uint64_t ticket,
                                    CUstream stream);
+
+/* The same for a captured request. */
+CUresult tcd_cuda_words_write_replayed(const struct tcd_cuda_words *words, uint32_t index, CUdeviceptr ended, uint64_t ticket,
+                                       CUstream stream);
 
 /* By plain stores: for requests that are given up. */
 bool tcd_cuda_words_is_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number);

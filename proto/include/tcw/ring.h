@@ -18,6 +18,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 #define TCW_RING_MAGIC 0x52574354u /* "TCWR" */
 
@@ -39,8 +40,9 @@ struct tcw_ring_header {
     uint64_t client_id;
     uint64_t generation; /* of the daemon */
     uint64_t features;
-    uint64_t words_offset; /* struct tcw_words[cq_entries], whole pages, the end of the memfd; 0: none (host devices) */
-    uint64_t reserved[4];
+    uint64_t words_offset;    /* struct tcw_words[cq_entries], whole pages; 0: none (host devices) */
+    uint64_t captured_offset; /* struct tcw_captured[TCW_CAPTURED], behind them, the end of the memfd; 0 without words */
+    uint64_t reserved[3];
 };
 
 /*
@@ -53,6 +55,36 @@ struct tcw_ring_header {
 struct tcw_words {
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t ready; /* client's stream; executor and control process when they give up */
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t done;  /* executor's stream; client and control process when they give up */
+};
+
+/*
+ * Requests in captured CUDA graphs. A graph can only write and wait for constants, so its requests have words of their own, with a
+ * protocol that begins and ends at zero. While a stream is captured, the client posts an entry with TCW_SQE_CAPTURED, whose `pair` is the
+ * index k here: the executor checks it like any request, keeps it, pins its memory, and answers with a completion. Then the client captures
+ *
+ *     write ready[k] := 1;  wait until done[k] is at least 1;  write the low half of done[k] := 0
+ *
+ * The executor looks at `ready` of the requests that it keeps. Where it finds 1 it writes 0 and treats this as a request that has been
+ * taken: it enqueues the operation and, behind it, the low half of done[k] := 1. A replay of k comes behind the one before it, so `ready`
+ * is 0 when the stream writes 1, and `done` is 0 when the executor sees that: the stream wrote that 0 first.
+ *
+ * Whoever gives up (executor, control process, client) sets `over`, the high half of done[k], for all k and for ever. The wait is for the
+ * whole word, the graph's own reset is of the low half alone: so no reset can undo it, streams pass at once, and so does every later
+ * replay, without anybody who would have to look after them. Had both been one word, a reset that is under way when its waiter is released
+ * would leave the next replay waiting for a process that is gone.
+ *
+ * Order: an entry in the ring is posted by the host at once, the `ready` of a graph when its stream comes to it. An executor that keeps
+ * captured requests therefore takes an entry only when its `ready` word is raised: then both come in the order of the client's streams,
+ * and nothing that waits stands on the executor's stream before what it waits for. The price is that nothing is enqueued ahead.
+ *
+ * An entry with TCW_SQE_CAPTURED | TCW_SQE_RELEASE (op TCW_OP_NOP) gives k back when no graph has it any more. All end with the ring.
+ */
+enum { TCW_CAPTURED = 256 };
+
+struct tcw_captured {
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t ready; /* client's graphs: 1; executor: 0 */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t done;  /* executor's stream: 1; client's graphs: 0 */
+    _Atomic uint32_t over;                          /* whoever gives up: 1 */
 };
 
 /* Each word alone in two lines. The comment names its only writer. */
@@ -74,17 +106,21 @@ struct tcw_ref {
 
 enum { TCW_SQE_HEAD_REFS = 4, TCW_SQE_CONT_REFS = 5 };
 enum { TCW_SQE_CONTINUATION = 0xffff }; /* `op` of a continuation entry */
-enum { TCW_SQE_FLAGS_KNOWN = 0 };
+enum {
+    TCW_SQE_CAPTURED = 1, /* to be kept for replays: see struct tcw_captured */
+    TCW_SQE_RELEASE = 2,  /* with it: no longer */
+    TCW_SQE_FLAGS_KNOWN = 3
+};
 
 struct tcw_sqe {
     uint16_t op;        /* tcw_op; must equal the plan's */
-    uint16_t flags;     /* reserved, 0 */
+    uint16_t flags;     /* TCW_SQE_CAPTURED, TCW_SQE_RELEASE; CUDA devices */
     uint32_t sequence;  /* running number of requests of this ring */
     uint64_t plan;      /* handle: index and generation */
     uint64_t user_data; /* returned as it is */
     uint32_t tokens;    /* see tcw_plan_slot_bytes */
     uint16_t ref_count; /* all references of the request */
-    uint16_t pair;      /* CUDA devices: index of its words, below cq_entries; else 0 */
+    uint16_t pair;      /* CUDA devices: index of its words, below cq_entries (captured: TCW_CAPTURED); else 0 */
     struct tcw_ref refs[TCW_SQE_HEAD_REFS];
 };
 
@@ -111,6 +147,9 @@ struct tcw_cqe {
 
 _Static_assert(sizeof(struct tcw_ring_header) == 128, "ABI");
 _Static_assert(sizeof(struct tcw_words) == 2 * TCW_TWO_LINES, "ABI");
+_Static_assert(sizeof(struct tcw_captured) == 2 * TCW_TWO_LINES, "ABI");
+_Static_assert(offsetof(struct tcw_captured, over) == offsetof(struct tcw_captured, done) + 4 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "together they are the 64 bits that streams wait for");
 _Static_assert(sizeof(struct tcw_ring_indices) == 6 * TCW_TWO_LINES, "ABI");
 _Static_assert(sizeof(struct tcw_ref) == 24, "ABI");
 _Static_assert(sizeof(struct tcw_sqe) == 128, "ABI");
@@ -132,7 +171,8 @@ struct tcw_ring {
     struct tcw_ring_indices *indices;
     union tcw_sq_entry *sq;
     struct tcw_cqe *cq;
-    struct tcw_words *words; /* NULL: none */
+    struct tcw_words *words;       /* NULL: none */
+    struct tcw_captured *captured; /* NULL: none */
     uint32_t sq_entries, cq_entries;
     uint32_t sq_local; /* client: next to write; executor: next to read */
     uint32_t cq_local; /* client: next to read; executor: next to write */
@@ -193,6 +233,9 @@ bool tcw_ring_arm_executor(struct tcw_ring *ring);
 void tcw_ring_disarm_executor(struct tcw_ring *ring);
 bool tcw_ring_arm_client(struct tcw_ring *ring);
 void tcw_ring_disarm_client(struct tcw_ring *ring);
+
+/* Any side that gives up: replays of captured requests pass from now on. Nothing to do without words. */
+void tcw_ring_captured_over(struct tcw_ring *ring);
 
 /* Writes an eventfd once; EAGAIN counts as done. */
 void tcw_ring_wake(int event);

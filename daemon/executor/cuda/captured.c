@@ -1,0 +1,176 @@
+#include "captured.h"
+
+#include "lane.h"
+#include "operations.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- keeping them ---- */
+
+static void forget(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured)
+{
+    struct tcd_ex_attachment *attachment = lane->attachment;
+    if (captured->pin_count && tcd_ex_client_unpin(captured->pins, captured->pin_count))
+        tcd_ex_mailbox_wake(attachment->mailbox);
+    free(captured->addresses);
+    free(captured->pins);
+    --captured->plan->captured;
+    if (captured->plan->dropping)
+        atomic_store_explicit(&attachment->retired, true, memory_order_release); /* that may have been the last that needs it */
+    *captured = (struct tcd_cuda_captured){.index = captured->index};
+    atomic_fetch_sub(&lane->communicator->captured, 1);
+}
+
+/* From attachment->job, whose pins it takes. */
+static int keep(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, struct tcd_cuda_captured *captured)
+{
+    struct tcd_ex_job *job = &attachment->job;
+    captured->addresses = malloc((plan->buffer_count + 1) * sizeof *captured->addresses);
+    captured->pins = malloc((plan->buffer_count + 1) * sizeof(struct tcd_ex_memory *));
+    if (!captured->addresses || !captured->pins) {
+        free(captured->addresses);
+        free(captured->pins);
+        captured->addresses = NULL;
+        captured->pins = NULL;
+        snprintf(job->text, sizeof job->text, "out of memory");
+        return TCW_ENOMEM;
+    }
+    memcpy(captured->addresses, job->addresses, plan->buffer_count * sizeof *captured->addresses);
+    memcpy(captured->pins, job->pins, job->pin_count * sizeof(struct tcd_ex_memory *));
+    captured->pin_count = job->pin_count;
+    job->pin_count = 0;
+    captured->run = job->run;
+    captured->run.in = (const void *const *)captured->addresses;
+    captured->run.out = captured->addresses + plan->in_count;
+    captured->plan = plan;
+    ++plan->captured;
+    return 0;
+}
+
+int tcd_cuda_captured_add(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan)
+{
+    struct tcd_cuda_lane *lane = attachment->cuda;
+    struct tcd_cuda_captures *captures = &lane->captures;
+    struct tcd_ex_job *job = &attachment->job;
+    uint32_t index = job->request.head.pair;
+    struct tcd_cuda_captured *captured = &captures->slots[index];
+    if (!(plan->desc.flags & TCW_PLAN_GRAPH) || captured->plan) {
+        snprintf(job->text, sizeof job->text, "not a plan for graphs, or captured request %u is in use", index);
+        return TCW_EINVAL;
+    }
+    int rc = tcd_cuda_operation_check(&job->run, job->text);
+    if (rc == 0)
+        rc = keep(attachment, plan, captured);
+    if (rc < 0)
+        return rc;
+    captured->index = index;
+    captures->live[captures->count++] = (uint16_t)index;
+    /* From here on no lane of the communicator enqueues ahead of its client's stream: see tcd_cuda_captured_await. */
+    atomic_fetch_add(&lane->communicator->captured, 1);
+    return 0;
+}
+
+int tcd_cuda_captured_remove(struct tcd_ex_attachment *attachment)
+{
+    struct tcd_cuda_lane *lane = attachment->cuda;
+    struct tcd_cuda_captures *captures = &lane->captures;
+    struct tcd_cuda_captured *captured = &captures->slots[attachment->job.request.head.pair];
+    if (!captured->plan)
+        return TCW_ENOENT;
+    /* The stream has told the client a moment before it told us; a client that is too early waits for its own replay. */
+    for (unsigned turn = 0; captured->running; ++turn)
+        tcd_cuda_lane_pause(lane, turn);
+    for (unsigned i = 0, kept = 0, count = captures->count; i < count; ++i)
+        if (captures->live[i] != captured->index)
+            captures->live[kept++] = captures->live[i];
+    --captures->count;
+    captures->next = 0;
+    forget(lane, captured);
+    return 0;
+}
+
+void tcd_cuda_captured_end(struct tcd_cuda_lane *lane)
+{
+    struct tcd_cuda_captures *captures = &lane->captures;
+    while (captures->count)
+        forget(lane, &captures->slots[captures->live[--captures->count]]);
+}
+
+/* ---- replays ---- */
+
+void tcd_cuda_captured_give_up(struct tcd_cuda_lane *lane)
+{
+    if (!lane->captures.over)
+        tcw_ring_captured_over(&lane->attachment->ring);
+    lane->captures.over = true;
+}
+
+static bool is_lost(const struct tcd_cuda_lane *lane)
+{
+    const struct tcd_ex_attachment *attachment = lane->attachment;
+    return attachment->failed_code || attachment->violated || atomic_load_explicit(&attachment->abort_word, memory_order_acquire) ||
+           tcd_cuda_communicator_is_broken(lane->communicator);
+}
+
+bool tcd_cuda_captured_expected(const struct tcd_ex_attachment *attachment)
+{
+    return attachment->cuda->captures.count && !attachment->cuda->captures.over;
+}
+
+/* Whether its stream has come to it. Then that is told to nobody else. */
+static bool begins(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured)
+{
+    _Atomic uint32_t *ready = &lane->attachment->ring.captured[captured->index].ready;
+    if (!atomic_load_explicit(ready, memory_order_acquire))
+        return false;
+    if (captured->running)
+        tcd_cuda_flights_progress(lane); /* the replay before it has ended on the device, but not yet here */
+    if (captured->running)
+        return false;
+    atomic_store_explicit(ready, 0, memory_order_relaxed); /* ordered before `done` by the launch */
+    return true;
+}
+
+bool tcd_cuda_captured_poll(struct tcd_ex_attachment *attachment)
+{
+    struct tcd_cuda_lane *lane = attachment->cuda;
+    struct tcd_cuda_captures *captures = &lane->captures;
+    if (!captures->count || captures->over)
+        return false;
+    if (is_lost(lane)) {
+        tcd_cuda_captured_give_up(lane);
+        return false;
+    }
+    for (unsigned i = 0; i < captures->count; ++i) {
+        unsigned at = (captures->next + i) % captures->count;
+        struct tcd_cuda_captured *captured = &captures->slots[captures->live[at]];
+        if (!begins(lane, captured))
+            continue;
+        captures->next = at + 1;
+        tcd_cuda_lane_replay(lane, captured, tcw_now_ns());
+        return true;
+    }
+    return false;
+}
+
+/*
+ * An entry of the ring may have been posted long before its stream comes to it, and a graph that stands before it there needs the
+ * executor's stream first, this lane's or another one's of the communicator.
+ */
+void tcd_cuda_captured_await(struct tcd_ex_attachment *attachment)
+{
+    struct tcd_cuda_lane *lane = attachment->cuda;
+    const struct tcw_sqe *head = &attachment->job.request.head;
+    uint32_t pair = head->pair;
+    for (unsigned turn = 0; atomic_load_explicit(&lane->communicator->captured, memory_order_acquire); ++turn) {
+        if (tcd_cuda_words_is_ready(&lane->words, pair, attachment->requests) || is_lost(lane) || tcd_ex_attachment_stopping(attachment) ||
+            lane->ending_ns || atomic_load_explicit(&lane->communicator->cancelled, memory_order_acquire))
+            return;
+        if (tcd_cuda_captured_poll(attachment))
+            turn = 0;
+        else
+            tcd_cuda_lane_pause(lane, turn);
+    }
+}
