@@ -112,6 +112,7 @@ TCK_DEVICE float tck_row_total(const struct tck_place &place, float mine, struct
 {
     const uint32_t lane = threadIdx.x & 31, warps = blockDim.x / 32, at = place.block * warps + threadIdx.x / 32;
     float total = 0;
+    __syncwarp(); /* shuffles of a warp that waits have taken apart go one by one, slowly */
     mine = tck_warp_total(mine);
 #if __CUDA_ARCH__ >= 900
     if (place.cluster > 1)
@@ -123,8 +124,10 @@ TCK_DEVICE float tck_row_total(const struct tck_place &place, float mine, struct
             sums->parts[round & 1][at] = mine;
         __syncthreads();
     }
+#pragma unroll 1
     for (uint32_t i = lane; i < place.cluster * warps; i += 32)
         total = __fadd_rn(total, sums->parts[round & 1][i]);
+    __syncwarp();
     return tck_warp_total(total);
 }
 
@@ -181,13 +184,16 @@ template <class T> TCK_DEVICE void tck_store_fp8(uint8_t *at, const float f[T::E
 }
 
 /* This thread's half of an NVFP4 block, the neighbour lane having the other. All lanes of the warp are here; those without a pack store
- * nothing. */
-TCK_DEVICE void tck_store_fp4(const struct tck_cuda_operation &run, uint64_t row, uint32_t pack, const float f[8], float global)
+ * nothing. Out of line: long, and few want it. */
+template <class T>
+static __device__ __noinline__ void tck_store_fp4(const struct tck_cuda_operation &run, uint64_t row, uint32_t pack, uint4 norm,
+                                                  float global)
 {
-    float largest = 0;
+    float f[8], largest = 0;
     uint32_t codes = 0;
     uint8_t scale;
     float multiplier;
+    T::unpack(norm, f);
 #pragma unroll
     for (int i = 0; i < 8; i++)
         largest = fmaxf(largest, fabsf(f[i]));
@@ -224,21 +230,23 @@ TCK_DEVICE void tck_pack_finish(const struct tck_cuda_operation &run, uint64_t r
     const uint64_t at = row * run.row_packs + pack;
     T::unpack(u, f);
     T::unpack(gamma, g);
+    const bool gamma_first = run.flags & TCK_CUDA_GAMMA_FIRST;
 #pragma unroll
     for (int i = 0; i < T::ELEMENTS; i++)
-        f[i] = run.flags & TCK_CUDA_GAMMA_FIRST ? __fmul_rn(__fmul_rn(g[i], f[i]), k) : __fmul_rn(__fmul_rn(f[i], k), g[i]);
-    if (mine && (run.flags & (TCK_CUDA_WRITE_FP8 | TCK_CUDA_FP8_UNROUNDED)) == (TCK_CUDA_WRITE_FP8 | TCK_CUDA_FP8_UNROUNDED))
-        tck_store_fp8<T>((uint8_t *)run.quant_out + at * T::ELEMENTS, f, factor);
-    uint4 norm = T::pack(f);
+        f[i] = __fmul_rn(__fmul_rn(f[i], gamma_first ? g[i] : k), gamma_first ? k : g[i]);
+    const uint4 norm = T::pack(f);
     if (mine && run.flags & TCK_CUDA_WRITE_NORM)
         ((uint4 *)run.out)[at] = norm;
-    if (!(run.flags & (TCK_CUDA_WRITE_FP8 | TCK_CUDA_WRITE_FP4)))
-        return;
-    T::unpack(norm, f);
-    if (mine && (run.flags & (TCK_CUDA_WRITE_FP8 | TCK_CUDA_FP8_UNROUNDED)) == TCK_CUDA_WRITE_FP8)
-        tck_store_fp8<T>((uint8_t *)run.quant_out + at * T::ELEMENTS, f, factor);
-    if (T::HALF && run.flags & TCK_CUDA_WRITE_FP4)
-        tck_store_fp4(run, row, pack, f, factor);
+    if (run.flags & TCK_CUDA_WRITE_FP8) {
+        if (!(run.flags & TCK_CUDA_FP8_UNROUNDED))
+            T::unpack(norm, f);
+        if (mine)
+            tck_store_fp8<T>((uint8_t *)run.quant_out + at * T::ELEMENTS, f, factor);
+    }
+    if constexpr (T::HALF) {
+        if (run.flags & TCK_CUDA_WRITE_FP4)
+            tck_store_fp4<T>(run, row, pack, norm, factor);
+    }
 }
 
 /* gamma[pack], ones where there is none. */

@@ -202,7 +202,7 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda
         if (!turn.dead)
             tck_turn_clear(args.link, turn, blockIdx.x * blockDim.x + threadIdx.x, gridDim.x * blockDim.x);
     }
-    const uint4 first_gamma = tck_load_gamma<T>(args.run, first_pack);
+    uint4 gamma = tck_load_gamma<T>(args.run, first_pack);
     const float factor = tck_quant_factor(args.run);
 #pragma unroll 1
     for (uint32_t row = own; row < rows; row += stride, round++) {
@@ -223,16 +223,15 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda
             }
         }
         const float k = tck_row_inverse(place, args.run, tck_row_total(place, squares, &sums, round));
-        if (place.steps == 1) {
-            tck_pack_finish<T>(args.run, row, first_pack, u, first_gamma, k, factor);
-            continue;
-        }
 #pragma unroll 1
         for (uint32_t step = 0; step < place.steps; step++) {
             uint32_t pack = tck_place_pack(place, args.run, step);
-            if (pack < row_packs)
-                u = ((const uint4 *)args.run.residual_out)[row * row_packs + pack];
-            tck_pack_finish<T>(args.run, row, pack, u, tck_load_gamma<T>(args.run, pack), k, factor);
+            if (place.steps > 1) {
+                gamma = tck_load_gamma<T>(args.run, pack);
+                if (pack < row_packs)
+                    u = ((const uint4 *)args.run.residual_out)[row * row_packs + pack];
+            }
+            tck_pack_finish<T>(args.run, row, pack, u, gamma, k, factor);
         }
     }
     if (N != 1)

@@ -1,15 +1,22 @@
-/* How the two-shot kernels are launched. Every rank must come to the same answer, so it is made of what all ranks know, see twoshot.cuh. */
+/*
+ * How the two-shot kernels are launched. The tokens of a launch, and in norm form cluster and block, must be the same on all ranks, so they
+ * are made of what all ranks know.
+ */
 #include "cuda/twoshot.h"
 
 #include "cuda/family.h"
 
 #include <tcw/types.h>
 
+#include <stdbool.h>
+
 enum {
     WARP = 32,
-    NARROWEST = 64, /* threads of a block */
-    CLUSTER = 8,    /* what every GPU with clusters allows */
-    BLOCKS = 128,   /* of any grid: one per multiprocessor of the GPUs that this is made for, a few of them left free */
+    NARROWEST = 64,     /* threads of a block */
+    CLUSTER = 8,        /* what every GPU with clusters allows */
+    AT_ONCE = 48 << 10, /* threads that surely find room, in blocks of any size, on the GPUs that this is made for */
+    SOME_PACKS = 4,     /* per thread; with more, blocks come in two waves: the end of the launch is evener */
+    FREE = 32,          /* one in so many blocks is not used, so that clusters fit in what is there */
 };
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -31,59 +38,69 @@ static uint32_t shard_room(const struct tck_cuda_args *args)
     return (uint32_t)args->link.buffer_packs / (2 * (args->link.nranks - 1));
 }
 
-/* Launches of equal length: how many of `tokens` go into the next one when it may take `most`. */
+/* Launches of equal length: how many of `tokens` go into the next one when it
+ * may take `most`. */
 static uint32_t tokens_of_launch(uint64_t tokens, uint32_t most)
 {
     uint64_t launches = most ? (tokens + most - 1) / most : 1;
     return (uint32_t)((tokens + launches - 1) / launches);
 }
 
-/* A quarter of the room is for the last round, which may lack most of its packs. */
-static int shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
+/* Blocks (or clusters) for `parts` of each shard, at most `most` of them in
+ * all, but one for each. */
+static uint32_t for_all_shards(uint32_t most, uint32_t parts, uint32_t nranks)
 {
-    uint32_t room = shard_room(args), most = room / 4 * 3 / 8 * 8 * args->link.nranks / args->run.row_packs;
-    uint32_t tokens = tokens_of_launch(args->run.tokens, most);
-    uint32_t shard = tck_twoshot_shard(tokens * args->run.row_packs, args->link.nranks);
-    uint32_t blocks = least(target->blocks ? target->blocks : BLOCKS, TCK_CUDA_MOST_BLOCKS);
-    uint32_t threads = whole_warps(quotient_up(shard, blocks));
-    threads = threads < NARROWEST ? NARROWEST : least(threads, TCK_TWOSHOT_THREADS);
-    blocks = least(least(blocks, quotient_up(shard, threads)), room / 4 / threads);
-    *shape = (struct tck_cuda_shape){.grid = blocks, .threads = threads, .cluster = 1, .tokens = tokens};
-    return most && blocks ? 0 : TCW_EINVAL;
+    uint32_t each = least(most / nranks, parts);
+    return (each ? each : 1) * nranks;
 }
 
-/* Packs of a row that a block of a cluster of `cluster` takes: an even number, see epilogue.cuh. */
+static int shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
+{
+    uint32_t n = args->link.nranks, most = shard_room(args) / 8 * 8 * n / args->run.row_packs;
+    uint32_t tokens = tokens_of_launch(args->run.tokens, most), shard = tck_twoshot_shard(tokens * args->run.row_packs, n);
+    uint32_t threads = NARROWEST, blocks;
+    while (threads < TCK_TWOSHOT_THREADS && (uint64_t)n * shard > (uint64_t)threads * target->multiprocessors)
+        threads *= 2;
+    blocks = tck_cuda_resident(target, threads);
+    if ((uint64_t)n * shard > (uint64_t)blocks * threads * SOME_PACKS)
+        blocks *= 2;
+    blocks = least(target->blocks ? target->blocks : blocks, TCK_CUDA_MOST_BLOCKS);
+    *shape = (struct tck_cuda_shape){
+        .grid = for_all_shards(blocks, quotient_up(shard, threads), n), .threads = threads, .cluster = 1, .tokens = tokens};
+    return most ? 0 : TCW_EINVAL;
+}
+
+/* Packs of a row that a block of a cluster of `cluster` takes: an even number,
+ * see epilogue.cuh. */
 static uint32_t packs_each(const struct tck_cuda_args *args, uint32_t cluster)
 {
     uint32_t each = quotient_up(args->run.row_packs, cluster);
     return each + (each & 1);
 }
 
-/* The narrowest cluster whose threads take a row at once; wider ones while there are fewer rows than the GPU has room for. */
-static uint32_t choose_cluster(const struct tck_cuda_args *args, const struct tck_cuda_target *target, uint32_t rows, uint32_t blocks)
+/* The narrowest cluster whose threads take a row at once; wider ones while all
+ * rows find room at once. */
+static uint32_t choose_cluster(const struct tck_cuda_args *args, const struct tck_cuda_target *target, uint32_t rows)
 {
+    const bool spread = (uint64_t)rows * args->link.nranks * args->run.row_packs <= AT_ONCE;
     uint32_t cluster = 1;
     if (target->compute < 90)
         return 1;
-    while (cluster < CLUSTER && packs_each(args, cluster) > TCK_TWOSHOT_THREADS)
-        cluster *= 2;
-    while (cluster < CLUSTER && rows * cluster * 2 <= blocks && packs_each(args, cluster) > 2 * NARROWEST)
+    while (cluster < CLUSTER && packs_each(args, cluster) > (spread ? 2 * NARROWEST : TCK_TWOSHOT_THREADS))
         cluster *= 2;
     return cluster;
 }
 
 static int shape_norm(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
-    uint32_t room = shard_room(args) / args->run.row_packs, most = (room - room / 4) * args->link.nranks;
-    uint32_t tokens = tokens_of_launch(args->run.tokens, most), rows = tck_twoshot_tokens(tokens, args->link.nranks, 0);
-    uint32_t blocks = least(target->blocks ? target->blocks : BLOCKS, TCK_CUDA_MOST_BLOCKS);
-    uint32_t cluster = choose_cluster(args, target, rows, blocks), clusters = blocks < cluster ? 1 : blocks / cluster;
-    clusters = least(least(rows, clusters), room / 4);
-    *shape = (struct tck_cuda_shape){.grid = clusters * cluster,
-                                     .threads = least(whole_warps(packs_each(args, cluster)), TCK_TWOSHOT_THREADS),
-                                     .cluster = cluster,
-                                     .tokens = tokens};
-    return clusters ? 0 : TCW_EINVAL;
+    uint32_t n = args->link.nranks, most = shard_room(args) / args->run.row_packs * n;
+    uint32_t tokens = tokens_of_launch(args->run.tokens, most), rows = tck_twoshot_tokens(tokens, n, 0);
+    uint32_t cluster = choose_cluster(args, target, rows), threads = least(whole_warps(packs_each(args, cluster)), TCK_TWOSHOT_THREADS);
+    uint32_t resident = tck_cuda_resident(target, threads);
+    uint32_t blocks = least(target->blocks ? target->blocks : resident - resident / FREE, TCK_CUDA_MOST_BLOCKS);
+    *shape = (struct tck_cuda_shape){
+        .grid = for_all_shards(blocks / cluster, rows, n) * cluster, .threads = threads, .cluster = cluster, .tokens = tokens};
+    return most ? 0 : TCW_EINVAL;
 }
 
 int tck_cuda_twoshot_shape(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)

@@ -1,21 +1,23 @@
 /*
  * What the two-shot kernels share (seed-spec 8, with pushed data in place of barriers).
  *
- * The message is cut into one shard per rank, a shard into rounds. In a round every thread has one place ("column") in each shard, the same
- * on all ranks, and passes three stations:
+ * The message is cut into one shard per rank, and a launch is cut the same way: its blocks (or clusters) work on one shard each. Threads
+ * that work on
  *
- *   scatter  its pack of every other shard goes to the owner of that shard
- *   reduce   the packs that the others have scattered to it and its own are summed, in rank order; the sum goes to all others
- *   finish   the sums that the others have sent, and its own, become output
+ *   the own shard     sum the packs that the others have sent and their own, in rank order, and send the sum to all others
+ *   a peer's shard    send this rank's packs of it to its owner, some of them ahead, and wait for the sums to come back
  *
- * Rounds overlap: scatter(k + 1), reduce(k), finish(k - 1), so that the links always have something to carry. A thread waits for the same
- * thread of other ranks only, so blocks may come and go in any number, as long as all GPUs start them in the same order.
+ * and then all of them make output of the sums. So no thread does everything in turn: while some are held up by the links, others go on,
+ * and each has little code to run.
  *
- * A buffer holds two stages, all rounds in each, one slot per peer and round. Receivers empty a place as soon as they have read it, so a
- * launch leaves nothing behind (dirty = 0).
+ * What waits for what: part p of the shards concerns the blocks p * ranks to p * ranks + ranks - 1 of every rank, and none else. So it is
+ * enough that one such group at a time finds room, as long as all GPUs start blocks in the order of their numbers.
  *
- * The grid and the block size must be the same on all ranks. What runs seldom is kept out of line, and loops stay loops: a kernel begins
- * with cold instruction caches, so that code costs time by its length.
+ * A buffer holds two stages, in each one slot per peer, in each all packs of a shard. Receivers empty a place as soon as they have read it,
+ * so a launch leaves nothing behind (dirty = 0).
+ *
+ * What runs seldom is kept out of line, and loops stay loops: a kernel begins with cold instruction caches, so that code costs time by
+ * its length.
  */
 #ifndef TCK_CUDA_TWOSHOT_CUH
 #define TCK_CUDA_TWOSHOT_CUH
@@ -23,6 +25,8 @@
 #include "epilogue.cuh"
 #include "twoshot.h"
 #include "wait.cuh"
+
+enum { TCK_TWOSHOT_AHEAD = 4 };
 
 /* tck_give_up, every TCK_POLLS_PER_LOOK polls; out of line. Answers since when the thread waits, 0 to give up. */
 static __device__ __noinline__ uint64_t tck_twoshot_look(const struct tck_cuda_link &link, uint64_t step, uint32_t launch, uint64_t since,
@@ -38,105 +42,76 @@ static __device__ __noinline__ uint64_t tck_twoshot_look(const struct tck_cuda_l
 
 /* NR ranks, 0: any number, with loops in place of arrays. */
 template <int NR> struct tck_twoshot {
-    enum { PEERS = NR ? NR - 1 : 1 };
     const struct tck_cuda_args &args;
     const struct tck_cuda_operation &run;
     struct tck_turn turn;
-    uint32_t rounds, round_packs; /* packs of a shard that a round takes */
-    uint32_t column;              /* of this thread in a round */
+    uint32_t slot_packs; /* of the longest shard */
 
-    TCK_MEMBER tck_twoshot(const struct tck_cuda_args &a) : args(a), run(a.run) {}
+    TCK_MEMBER tck_twoshot(const struct tck_cuda_args &a, uint32_t packs) : args(a), run(a.run), turn(), slot_packs(packs) {}
 
     TCK_MEMBER uint32_t ranks() const { return NR ? NR : args.link.nranks; }
     TCK_MEMBER uint32_t rank() const { return args.link.rank; }
 
-    /* The i-th peer in the order of sending: ranks begin with different ones, so that all links are busy from the start. */
-    TCK_MEMBER uint32_t peer(uint32_t i) const
+    /* The shard of set `set`, 0 being this rank's: ranks begin with different ones, so that all links are busy from the start. */
+    TCK_MEMBER uint32_t shard(uint32_t set) const
     {
-        uint32_t to = rank() + 1 + i;
-        return to >= ranks() ? to - ranks() : to;
+        uint32_t of = rank() + set;
+        return of >= ranks() ? of - ranks() : of;
     }
 
-    TCK_MEMBER uint32_t place(uint32_t stage, uint32_t round, uint32_t slot) const
+    /* Pack `at` of a shard, in the slot of `sender` of rank `to`. */
+    TCK_MEMBER uint4 *place(uint32_t to, uint32_t stage, uint32_t sender, uint32_t at) const
     {
-        return ((stage * rounds + round) * (ranks() - 1) + slot) * round_packs + column;
+        return tck_buffer(args.link, to, turn.buffer) + ((stage * (ranks() - 1) + tck_slot(sender, to)) * slot_packs + at);
     }
 
-    /* A round takes `packs` of each shard, and the longest shard needs `many` rounds. */
-    TCK_MEMBER void begin(uint32_t packs, uint32_t many)
+    TCK_MEMBER void send(uint32_t stage, uint32_t to, uint32_t at, uint4 v) const { tck_send(place(to, stage, rank(), at), v); }
+
+    /* After a poll in vain, see tck_give_up. */
+    TCK_MEMBER bool give_up(struct tck_patience *patience, uint32_t missing) const
     {
-        turn = tck_turn_begin(args.link);
-        round_packs = packs;
-        rounds = many;
+        if (++patience->polls & (TCK_POLLS_PER_LOOK - 1))
+            return false;
+        patience->since = tck_twoshot_look(args.link, turn.step, turn.launch, patience->since, missing);
+        turn.dead = patience->since == 0;
+        return turn.dead;
     }
 
-    TCK_MEMBER void send(uint32_t stage, uint32_t round, uint32_t to, uint4 v) const
+    /* Waits for what rank `from` has sent, and empties the place. After giving up, the run goes on with whatever is there. */
+    TCK_MEMBER uint4 receive(uint32_t stage, uint32_t from, uint32_t at) const
     {
-        tck_send(tck_buffer(args.link, to, turn.buffer) + place(stage, round, tck_slot(rank(), to)), v);
-    }
-
-    /* To all others. */
-    TCK_MEMBER void send_all(uint32_t stage, uint32_t round, uint4 v) const
-    {
-        if (turn.dead)
-            return;
-#pragma unroll
-        for (uint32_t i = 0; i < ranks() - 1; i++)
-            send(stage, round, peer(i), v);
+        uint4 *source = place(rank(), stage, from, at), v = tck_load_volatile(source);
+        struct tck_patience patience = {0, 0};
+        while (!tck_has_arrived(v) && !turn.dead && !give_up(&patience, from))
+            v = tck_load_volatile(source);
+        tck_clear(source);
+        return v;
     }
 
     /*
-     * Waits for what the ranks first + i, i < COUNT, have sent, as far as `wanted` has bit i, and empties the places. Polls all that are
-     * missing at once: what has come in the meantime costs no further trip. After giving up, the run goes on with whatever is there.
+     * What all ranks have for pack `at` of this rank's shard, `own` being its own part, summed in rank order. Polls all of them at once.
      */
-    template <int COUNT> TCK_MEMBER void receive(uint32_t stage, uint32_t round, uint32_t first, uint32_t wanted, uint4 v[COUNT])
-    {
-        uint4 *base = tck_buffer(args.link, rank(), turn.buffer) + place(stage, round, 0);
-        uint64_t since = 0;
-        uint32_t polls = 0;
-        uint32_t missing = turn.dead ? 0 : wanted;
-        while (missing) {
-            const uint32_t asked = missing;
-#pragma unroll
-            for (uint32_t i = 0; i < COUNT; i++)
-                if (asked >> i & 1)
-                    v[i] = tck_load_volatile(base + tck_slot(first + i, rank()) * round_packs);
-#pragma unroll
-            for (uint32_t i = 0; i < COUNT; i++)
-                if (asked >> i & 1 && tck_has_arrived(v[i]))
-                    missing &= ~(1u << i);
-            if (missing && (++polls & (TCK_POLLS_PER_LOOK - 1)) == 0) {
-                since = tck_twoshot_look(args.link, turn.step, turn.launch, since, first + __ffs(missing) - 1);
-                if (!since) {
-                    turn.dead = true;
-                    break;
-                }
-            }
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < COUNT; i++)
-            if (wanted >> i & 1)
-                tck_clear(base + tck_slot(first + i, rank()) * round_packs);
-    }
-
-    TCK_MEMBER uint4 receive_one(uint32_t stage, uint32_t round, uint32_t from)
-    {
-        uint4 v[1] = {make_uint4(0, 0, 0, 0)};
-        receive<1>(stage, round, from, 1, v);
-        return v[0];
-    }
-
-    /* What all ranks have for this thread's place of this rank's shard, `own` being its own part, summed in rank order. */
-    template <class T> TCK_MEMBER uint4 sum(uint32_t round, uint4 own)
+    template <class T> TCK_MEMBER uint4 reduce(uint32_t at, uint4 own) const
     {
         const bool wide = run.flags & TCK_CUDA_WIDE;
         struct tck_sum<T> total;
-        if (NR) {
-            uint4 v[NR ? NR : 1];
+        if constexpr (NR != 0) {
+            uint4 v[NR], *base = place(rank(), 0, 0, at);
+            struct tck_patience patience = {0, 0};
+            for (;;) {
+                uint32_t missing = TCK_NOBODY;
 #pragma unroll
-            for (int i = 0; i < NR; i++)
-                v[i] = own;
-            receive<NR ? NR : 1>(0, round, 0, ((1u << NR) - 1) & ~(1u << rank()), v);
+                for (uint32_t i = 0; i < NR; i++)
+                    v[i] = i == rank() ? own : tck_load_volatile(base + (i - (i > rank())) * slot_packs);
+#pragma unroll
+                for (uint32_t i = 0; i < NR; i++)
+                    missing = i == rank() || tck_has_arrived(v[i]) ? missing : i;
+                if (missing == TCK_NOBODY || turn.dead || give_up(&patience, missing))
+                    break;
+            }
+#pragma unroll
+            for (uint32_t i = 0; i < NR - 1; i++)
+                tck_clear(base + i * slot_packs);
 #pragma unroll
             for (int i = 0; i < NR; i++) {
                 if (i == 0)
@@ -146,7 +121,7 @@ template <int NR> struct tck_twoshot {
             }
         } else {
             for (uint32_t i = 0; i < ranks(); i++) {
-                uint4 next = i == rank() ? own : receive_one(0, round, i);
+                uint4 next = i == rank() ? own : receive(0, i, at);
                 if (i == 0)
                     total.start(next, wide);
                 else
@@ -156,42 +131,34 @@ template <int NR> struct tck_twoshot {
         return total.result(wide);
     }
 
+    /* The sum of pack `at` of this rank's shard, to all others. */
+    TCK_MEMBER void broadcast(uint32_t at, uint4 v) const
+    {
+        if (turn.dead)
+            return;
+#pragma unroll
+        for (uint32_t i = 1; i < ranks(); i++)
+            send(1, shard(i), at, v);
+    }
+
     /* What the run before has left in its buffer. */
     TCK_MEMBER void clear_dirty() const
     {
-        uint4 *old = tck_buffer(args.link, rank(), tck_buffer_before(turn.buffer));
-#pragma unroll 1
-        for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < turn.dirty; i += gridDim.x * blockDim.x)
-            tck_clear(old + i);
+        if (!turn.dead)
+            tck_turn_clear(args.link, turn, blockIdx.x * blockDim.x + threadIdx.x, gridDim.x * blockDim.x);
     }
 };
 
-/*
- * The stations of all rounds; a flow has scatter, reduce, finish, and shift, which makes what reduce has kept that of the round before. Its
- * begun() is the last thing before the first wait.
- */
-template <int NR, class FLOW> TCK_DEVICE void tck_twoshot_rounds(struct tck_twoshot<NR> &two, FLOW &flow, uint64_t start)
-{
-    struct tck_entry entry = {};
-#pragma unroll 1
-    for (uint32_t step = 0; step < two.rounds + 2; step++) {
-        if (step < two.rounds)
-            flow.scatter(step);
-        if (step == 0) {
-            entry = tck_turn_enter(two.args, two.turn, 0);
-            if (!two.turn.dead)
-                two.clear_dirty();
-            flow.begun();
-            continue;
-        }
-        flow.shift();
-        if (step <= two.rounds)
-            flow.reduce(step - 1);
-        if (step > 1)
-            flow.finish(step - 2);
+/* What block (or cluster) number `number` of `count`, a multiple of the ranks, works on. */
+struct tck_share {
+    uint32_t set;   /* of which shard, see tck_twoshot::shard */
+    uint32_t part;  /* of the shard */
+    uint32_t parts; /* that it is cut into */
+
+    TCK_MEMBER tck_share(uint32_t number, uint32_t count, uint32_t ranks) : set(number % ranks), part(number / ranks), parts(count / ranks)
+    {
     }
-    tck_turn_leave(two.args, two.turn, entry, 0, start);
-}
+};
 
 #define TCK_TWOSHOT_KERNELS(form)                                                                                                          \
     TCK_TWOSHOT_TYPE(form, fp32)                                                                                                           \
