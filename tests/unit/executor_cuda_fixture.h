@@ -440,7 +440,8 @@ static inline uint64_t client_submit(struct member *member, const struct tcw_sqe
     struct tcw_sqe sqe = *head;
     bool wake = false;
     sqe.sequence = (uint32_t)member->requests++;
-    sqe.pair = (uint16_t)(sqe.sequence % RING_ENTRIES);
+    if (!(sqe.flags & TCW_SQE_CAPTURED))
+        sqe.pair = (uint16_t)(sqe.sequence % RING_ENTRIES);
     assert_int_equal(tcw_ring_submit(&member->ring, &sqe, refs, &wake), 0);
     if (wake)
         tcw_ring_wake(member->sq_event);

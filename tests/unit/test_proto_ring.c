@@ -307,6 +307,72 @@ static void test_hostile_entries(void **state)
     }
 }
 
+/* Captured requests have words of their own, which only their entries may name. */
+static void test_captured(void **state)
+{
+    enum { SQ = 16, CQ = 8 };
+    const uint64_t bytes = tcw_ring_bytes(SQ, CQ, true);
+    const struct {
+        uint16_t flags, pair;
+        int taken;
+    } entries[] = {
+        {0, CQ - 1, 1},
+        {0, CQ, TCW_EPROTO},
+        {TCW_SQE_CAPTURED, TCW_CAPTURED - 1, 1},
+        {TCW_SQE_CAPTURED, TCW_CAPTURED, TCW_EPROTO},
+        {TCW_SQE_CAPTURED | TCW_SQE_RELEASE, CQ, 1},
+        {TCW_SQE_RELEASE, 0, TCW_EPROTO},
+        {4, 0, TCW_EPROTO},
+    };
+    (void)state;
+    assert_true(bytes >= tcw_ring_bytes(SQ, CQ, false) + CQ * sizeof(struct tcw_words) + TCW_CAPTURED * sizeof(struct tcw_captured));
+    for (size_t i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+        struct tcw_sqe head = {.op = TCW_OP_NOP, .flags = entries[i].flags, .pair = entries[i].pair};
+        void *base = aligned_alloc(4096, bytes);
+        struct tcw_ring client, executor;
+        struct tcw_request request;
+        const char *why = NULL;
+        bool wake;
+
+        assert_non_null(base);
+        memset(base, 0, bytes);
+        assert_int_equal(tcw_ring_format(base, bytes, SQ, CQ, true, 1, 2), 0);
+        assert_int_equal(tcw_ring_open(&client, base, bytes, -1, -1), 0);
+        assert_int_equal(tcw_ring_open(&executor, base, bytes, -1, -1), 0);
+        assert_ptr_equal((unsigned char *)(client.captured + TCW_CAPTURED), (unsigned char *)base + bytes);
+        assert_true((unsigned char *)(client.words + CQ) <= (unsigned char *)client.captured);
+        assert_int_equal(tcw_ring_submit(&client, &head, NULL, &wake), 0);
+        assert_int_equal(tcw_ring_take(&executor, &request, &why), entries[i].taken);
+        assert_int_equal(why != NULL, entries[i].taken < 0);
+        free(base);
+    }
+}
+
+/* What gives up stays given up: a graph that resets its half of the word does not undo it, and the 64 bits are at least 1. */
+static void test_captured_over(void **state)
+{
+    const uint64_t bytes = tcw_ring_bytes(8, 8, true);
+    void *base = aligned_alloc(4096, bytes);
+    struct tcw_ring ring;
+
+    (void)state;
+    assert_non_null(base);
+    memset(base, 0, bytes);
+    assert_int_equal(tcw_ring_format(base, bytes, 8, 8, true, 1, 2), 0);
+    assert_int_equal(tcw_ring_open(&ring, base, bytes, -1, -1), 0);
+    tcw_ring_captured_over(&ring);
+    for (unsigned i = 0; i < TCW_CAPTURED; i++) {
+        int64_t whole;
+
+        for (uint32_t half = 0; half < 2; half++) {
+            atomic_store(&ring.captured[i].done, half);
+            memcpy(&whole, (const void *)&ring.captured[i].done, sizeof(whole));
+            assert_true(whole >= 1);
+        }
+    }
+    free(base);
+}
+
 static void test_request_is_a_private_copy(void **state)
 {
     struct ring_fixture ring;
@@ -365,6 +431,8 @@ int main(void)
         cmocka_unit_test(test_hostile_entries),
         cmocka_unit_test(test_request_is_a_private_copy),
         cmocka_unit_test(test_sleep_flags),
+        cmocka_unit_test(test_captured),
+        cmocka_unit_test(test_captured_over),
     };
     return cmocka_run_group_tests_name("ring", tests, NULL, NULL);
 }

@@ -9,6 +9,8 @@
 #include <sched.h>
 #include <string.h>
 
+enum { PATIENCE_MS = 200 }; /* the driver frees graphs in its own time */
+
 static struct tcc_gpu *gpu_of(const struct tcc_served *served)
 {
     return atomic_load_explicit(&served->member->ctx->gpu, memory_order_acquire);
@@ -33,26 +35,49 @@ static void forget(struct tcc_served *served, struct tcc_captured_request *reque
     served->captured->used--;
 }
 
-/* A free index, taken. NULL with the last error set. */
+static struct tcc_captured_request *find_free(struct tcc_served *served)
+{
+    uint32_t i;
+
+    for (i = 0; i < TCW_CAPTURED; i++)
+        if (served->captured->requests[i].state == TCC_CAPTURED_FREE)
+            return &served->captured->requests[i];
+    return NULL;
+}
+
+/* The lock is released: something of what is waited for takes its time elsewhere. */
+static void step_aside(struct tcc_served *served)
+{
+    pthread_mutex_unlock(&served->lock);
+    sched_yield();
+    pthread_mutex_lock(&served->lock);
+    tcc_served_reap(served);
+    tcc_served_check(served);
+}
+
+/* A free index, taken. NULL with the last error set. The lock is released while the driver has yet to say that graphs are gone. */
 static struct tcc_captured_request *take(struct tcc_served *served, uint32_t buffers)
 {
     struct trtcoll_ctx *ctx = served->member->ctx;
+    uint64_t until_ns = tcw_now_ns() + PATIENCE_MS * TCC_MS;
     struct tcc_captured_request *request;
-    uint32_t i;
 
     if (!served->captured)
         served->captured = tcc_alloc(ctx, sizeof(*served->captured));
-    for (i = 0; served->captured && i < TCW_CAPTURED && served->captured->requests[i].state != TCC_CAPTURED_FREE; i++)
-        ;
-    if (i == TCW_CAPTURED) {
-        tcc_fail(TRTCOLL_EAGAIN, "graphs hold %d served runs of group %s already, and there is room for no more: destroy some",
-                 TCW_CAPTURED, served->member->name);
+    if (!served->captured) {
+        tcc_fail_code(TRTCOLL_ENOMEM, "captured run");
         return NULL;
     }
-    request = served->captured ? &served->captured->requests[i] : NULL;
-    if (request)
-        request->ranges = tcc_alloc(ctx, (buffers + 1) * sizeof(struct tcc_range *));
-    if (!request || !request->ranges) {
+    for (tcc_captured_collect(served); !(request = find_free(served)); tcc_captured_collect(served)) {
+        if (tcw_now_ns() >= until_ns) {
+            tcc_fail(TRTCOLL_EAGAIN, "graphs hold %d served runs of group %s already, and there is room for no more: destroy some",
+                     TCW_CAPTURED, served->member->name);
+            return NULL;
+        }
+        step_aside(served);
+    }
+    request->ranges = tcc_alloc(ctx, (buffers + 1) * sizeof(struct tcc_range *));
+    if (!request->ranges) {
         tcc_fail_code(TRTCOLL_ENOMEM, "captured run");
         return NULL;
     }
@@ -196,7 +221,6 @@ static int post(struct tcc_served *served, struct trtcoll_plan *plan, const stru
     uint32_t i;
 
     tcc_served_reap(served);
-    tcc_captured_collect(served);
     request = take(served, buffers->count);
     if (!request)
         return tcc_error()->code;
@@ -212,11 +236,7 @@ static int post(struct tcc_served *served, struct trtcoll_plan *plan, const stru
             forget(served, request);
             return code;
         }
-        pthread_mutex_unlock(&served->lock);
-        sched_yield();
-        pthread_mutex_lock(&served->lock);
-        tcc_served_reap(served);
-        tcc_served_check(served);
+        step_aside(served);
     }
     for (i = 0; i < buffers->count; i++) {
         if (buffers->uses[i].range) {
@@ -316,18 +336,29 @@ static int capture(struct tcc_served *served, struct trtcoll_plan *plan, const s
     return code ? code : embed(served, run, request);
 }
 
-/* Whether the stream is being captured. */
+/* Whether the stream is being captured. Every run of a plan for graphs asks, mostly on the stream of the one before it. */
 static int look(struct tcc_served *served, CUstream stream, bool *capturing)
 {
-    struct tcc_words *words = served->words;
+    const struct tcc_words *words = served->words;
+    struct tcc_gpu *gpu = gpu_of(served);
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
     struct tcc_visit visit;
-    int code = tcc_visit_begin(&visit, gpu_of(served));
+    bool known;
+    int code;
 
+    pthread_mutex_lock(&served->lock);
+    known = words->known && words->stream == stream;
+    pthread_mutex_unlock(&served->lock);
+    /* Streams that somebody made can be asked from any context. */
+    if (known && stream && stream != CU_STREAM_LEGACY && stream != CU_STREAM_PER_THREAD &&
+        gpu->driver->cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_INVALIDATED) {
+        *capturing = status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+        return 0;
+    }
+    code = tcc_visit_begin(&visit, gpu);
     if (code)
         return code;
-    pthread_mutex_lock(&served->lock);
-    code = tcc_stream_look(gpu_of(served), stream, words->known && words->stream == stream, capturing);
-    pthread_mutex_unlock(&served->lock);
+    code = tcc_stream_look(gpu, stream, known, capturing);
     tcc_visit_end(&visit);
     return code;
 }
