@@ -142,7 +142,7 @@ typedef enum trtcoll_lane {
 enum {
     TRTCOLL_ACC_FP32 = 1u << 0, /* ONESHOT, TWOSHOT, MIN_LATENCY on 16-bit types: accumulate in fp32, round once */
     TRTCOLL_BIAS = 1u << 1,     /* runs bring a bias vector [hidden], added to the sum before everything else */
-    TRTCOLL_GRAPH = 1u << 2     /* runs may be captured into CUDA graphs (direct lane); refused on host groups */
+    TRTCOLL_GRAPH = 1u << 2     /* runs may be captured into CUDA graphs; refused on host groups */
 };
 
 /* Flags of one run. */
@@ -308,7 +308,10 @@ struct trtcoll_group_info {
     uint32_t reserved;
     unsigned char device_uuid[16]; /* of this rank's GPU. There runs_started counts calls, runs_finished also replays of graphs */
 };
-/* Fills *info. Local (reads shared memory), never blocks; works when the daemon is gone. Since 0.1. */
+/*
+ * Fills *info. Local (reads shared memory), never blocks; works when the daemon is gone, and then lets replays of graphs go that wait for
+ * it. Since 0.1.
+ */
 TRTCOLL_API int trtcoll_group_status(struct trtcoll_group *group, struct trtcoll_group_info *info);
 
 enum { TRTCOLL_REFORM_SHRINK = 1u << 0 };
@@ -518,7 +521,7 @@ TRTCOLL_API int trtcoll_plan_create_barrier(struct trtcoll_group *group, const s
 
 /*
  * Gives the plan back. Not collective. Runs in flight finish first for the daemon; their events stay valid. NULL is allowed. GPUs: graphs
- * that captured its runs go on working, they hold the workspaces until they are destroyed. Since 0.1.
+ * that captured its runs go on working, they hold what they need until they are destroyed. Since 0.1.
  */
 TRTCOLL_API int trtcoll_plan_release(struct trtcoll_plan *plan);
 
@@ -570,31 +573,42 @@ struct trtcoll_run_args {
 /*
  * trtcoll_plan_run: one execution of a prepared collective.
  *
- * Ordering   Runs of one group and lane execute in the order of their calls, which must be the same on every rank.
- *            GPUs, direct: a run on another stream than the one before it is made to wait for that. A stream must live until the group has
- *            made a run on another one or has been left. Captured runs are ordered by their graph, and its launches by the caller; runs
- *            of one group that overlap on the GPU break the group with EBUSY. GPUs, served: a run waits for its own inputs and outputs
- * only, and for the runs that were made before it. Lane       Host devices, direct: the calling thread runs the operation and the call
- * returns when the result is there (at most the group's deadline). Host devices, served: posts a ring entry and returns; the buffers are
- * the daemon's until the event has completed. GPUs: enqueues on `stream`, a kernel (direct) or the exchange with the daemon's executor
- * (served). Work already in `stream` happens before the run reads its inputs, work enqueued after this call sees the outputs. Blocking
- * Served and on GPUs: never waits for peers, and on GPUs not for the GPU either. May spin briefly for a ring slot; EAGAIN if none is free.
- * Capture    GPUs, direct lane, plans made with TRTCOLL_GRAPH: allowed while `stream` is captured; `event` must be NULL then. The graph
- * holds the workspaces until it and everything instantiated from it are destroyed. Else ECAPTURE, and the capture is not disturbed.
- * Failures of replays show in the group's status and in the next calls. Plans may be made while other streams are captured. PDL        With
- * TRTCOLL_PDL the run does not hold back the kernel that follows it in `stream`, if that was launched as its programmatic dependent; that
- * kernel must wait for it (cudaGridDependencySynchronize) before it touches the run's buffers. Without an event, as an event's mark stands
- * between the two. Buffers    GPUs, direct: aligned to 16 bytes (ENOTSUP). `in` may equal `out` for all-reduce and broadcast. Any pointer
- * works; see trtcoll_register for zero copy on the served lane. A run may read what an unfinished run of the same group delivers. Where
- * such buffers are staged and overlap only in part, the answer is EAGAIN until the earlier run has completed. Failures   The outputs of a
- * run that has failed are undefined. Where they lie in memory that the executor knows, and the run ended with a code that breaks the group,
- * a late executor may still write to them: not any more once trtcoll_free or trtcoll_unregister of that memory has returned 0. After ECONN
- * executors end with their daemon, but this process cannot know when: unmap such memory rather than use it for something else. Staged
- * outputs keep what was in them. stream     The CUDA stream to enqueue on, of the primary context of the group's GPU; NULL is the legacy
- * default stream. NULL on host groups (anything else is EINVAL there). event      NULL: on the served lane of host devices the call then
- * waits for completion itself; on GPUs nobody waits, the stream gives the order, and failures show in the group's status and in the next
- * calls. Otherwise *event receives the run's event, to be given back with trtcoll_event_put. On the direct lane of host devices it is
- * complete already. Untouched on failure.
+ * Ordering   Runs of one group and lane execute in the order of their calls, which must be the same on every rank. GPUs, direct: a run on
+ *            another stream than the one before it is made to wait for that. A stream must live until the group has made a run on another
+ *            one or has been left. Captured runs are ordered by their graph, and its launches by the caller; runs of one group that
+ *            overlap on the GPU break the group with EBUSY. GPUs, served: a run waits for its own inputs and outputs only, and for the
+ *            runs that were made before it.
+ * Lane       Host devices, direct: the calling thread runs the operation and the call returns when the result is there (at most the
+ *            group's deadline). Host devices, served: posts a ring entry and returns; the buffers are the daemon's until the event has
+ *            completed. GPUs: enqueues on `stream`, a kernel (direct) or the exchange with the daemon's executor (served). Work already
+ *            in `stream` happens before the run reads its inputs, work enqueued after this call sees the outputs.
+ * Blocking   Served and on GPUs: never waits for peers, and on GPUs not for the GPU either. May spin briefly for a ring slot; EAGAIN if
+ *            none is free.
+ * Capture    GPUs, plans made with TRTCOLL_GRAPH: allowed while `stream` is captured; `event` must be NULL then. The graph holds what its
+ *            replays need until it and everything instantiated from it are destroyed: on the direct lane the workspaces, on the served
+ *            lane the buffers, which cannot be freed or unregistered before (EBUSY). Else ECAPTURE, and the capture is not disturbed.
+ *            Failures of replays show in the group's status and in the next calls. Plans may be made while other streams are captured.
+ *            Served: the call waits for the executor, at most the context's timeout_ms, which accepts the run or not. Its buffers come
+ *            from trtcoll_alloc or trtcoll_register, else ECAPTURE; graphs may have 256 of a group's runs at a time, then EAGAIN. Replays
+ *            and other served runs of a group must come in the same order on every rank, given by streams: the executor takes them in the
+ *            order in which the GPU comes to them. Graphs instantiated from one capture run one behind the other, as replays of one graph
+ *            do. A daemon that has died is noticed by the context's watcher (`watch`), or in calls such as trtcoll_group_status: a stream
+ *            that is waited for without either stands still.
+ * PDL        With TRTCOLL_PDL the run does not hold back the kernel that follows it in `stream`, if that was launched as its programmatic
+ *            dependent; that kernel must wait for it (cudaGridDependencySynchronize) before it touches the run's buffers. Without an
+ *            event, as an event's mark stands between the two.
+ * Buffers    GPUs, direct: aligned to 16 bytes (ENOTSUP). `in` may equal `out` for all-reduce and broadcast. Any pointer works; see
+ *            trtcoll_register for zero copy on the served lane. A run may read what an unfinished run of the same group delivers. Where
+ *            such buffers are staged and overlap only in part, the answer is EAGAIN until the earlier run has completed.
+ * Failures   The outputs of a run that has failed are undefined. Where they lie in memory that the executor knows, and the run ended with
+ *            a code that breaks the group, a late executor may still write to them: not any more once trtcoll_free or trtcoll_unregister
+ *            of that memory has returned 0. After ECONN executors end with their daemon, but this process cannot know when: unmap such
+ *            memory rather than use it for something else. Staged outputs keep what was in them.
+ * stream     The CUDA stream to enqueue on, of the primary context of the group's GPU; NULL is the legacy default stream. NULL on host
+ *            groups (anything else is EINVAL there).
+ * event      NULL: on the served lane of host devices the call then waits for completion itself; on GPUs nobody waits, the stream gives
+ *            the order, and failures show in the group's status and in the next calls. Otherwise *event receives the run's event, to be
+ *            given back with trtcoll_event_put. On the direct lane of host devices it is complete already. Untouched on failure.
  *
  * Returns 0 or:
  *   EINVAL     a needed buffer is NULL, an unused one is not, tokens out of range, a stream on a host group or of another GPU

@@ -116,7 +116,7 @@ static bool is_lost(const struct tcd_cuda_lane *lane)
 
 bool tcd_cuda_captured_expected(const struct tcd_ex_attachment *attachment)
 {
-    return attachment->cuda->captures.count && !attachment->cuda->captures.over;
+    return attachment->cuda->captures.count;
 }
 
 /* Whether its stream has come to it. Then that is told to nobody else. */
@@ -137,10 +137,14 @@ bool tcd_cuda_captured_poll(struct tcd_ex_attachment *attachment)
 {
     struct tcd_cuda_lane *lane = attachment->cuda;
     struct tcd_cuda_captures *captures = &lane->captures;
-    if (!captures->count || captures->over)
+    if (!captures->count)
         return false;
-    if (is_lost(lane)) {
+    if (is_lost(lane))
         tcd_cuda_captured_give_up(lane);
+    if (captures->over) {
+        /* Nothing of them will run, so their memory is the client's again: it may want to give it back before it leaves. */
+        if (tcd_cuda_lane_is_empty(lane))
+            tcd_cuda_captured_end(lane);
         return false;
     }
     for (unsigned i = 0; i < captures->count; ++i) {
