@@ -37,7 +37,7 @@ static __device__ __noinline__ uint64_t tck_twoshot_look(const struct tck_cuda_l
     turn.launch = launch;
     if (tck_door_is_shared(link, turn))
         tck_fail(link, step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
-    return tck_patience_look(link, step, since, missing);
+    return tck_patience_look(link, step, since, missing, true);
 }
 
 /* NR ranks, 0: any number, with loops in place of arrays. */

@@ -21,8 +21,28 @@ struct tck_patience {
     uint32_t polls;
 };
 
-/* Answers since when the thread waits, 0 to give up. */
-TCK_DEVICE uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t step, uint64_t since, uint32_t missing)
+/*
+ * Whom to blame for what rank `missing` has not sent: where it waits for somebody else itself, the rank that has not entered this launch.
+ * All enter by block 0's door; a rank that is behind has been there less often than this one.
+ */
+TCK_DEVICE uint32_t tck_latest(const struct tck_cuda_link &link, uint32_t missing)
+{
+    uint32_t mine = *(volatile uint32_t *)&tck_door(link, 0)->entered, latest = missing, behind = 0;
+#pragma unroll 1
+    for (uint32_t i = 0; i < link.nranks; i++) {
+        const struct tck_cuda_door *door = (const struct tck_cuda_door *)((const char *)link.workspaces[i] + TCK_CUDA_DOORS_OFFSET);
+        uint32_t theirs = mine - *(volatile const uint32_t *)&door->entered;
+        if ((int32_t)theirs > 0 && (theirs > behind || (theirs == behind && i == missing))) {
+            behind = theirs;
+            latest = i;
+        }
+    }
+    return latest;
+}
+
+/* Answers since when the thread waits, 0 to give up. `indirect`: the missing rank may itself wait for a third one. */
+TCK_DEVICE uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t step, uint64_t since, uint32_t missing,
+                                      bool indirect = false)
 {
     volatile struct tck_cuda_state *state = tck_state(link, link.rank);
     uint64_t now = tck_global_ns(), asked = state->asked_ns, deadline;
@@ -40,6 +60,8 @@ TCK_DEVICE uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t
     }
     deadline = state->deadline_ns;
     if (deadline && (int64_t)(now - since) > (int64_t)deadline) {
+        if (indirect)
+            missing = tck_latest(link, missing);
         tck_fail(link, step, tck_fault_word(TCW_ETIMEOUT, missing), missing);
         return 0;
     }
