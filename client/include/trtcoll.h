@@ -306,7 +306,8 @@ struct trtcoll_group_info {
     char name[64];
     uint32_t device_kind; /* trtcoll_device_kind */
     uint32_t reserved;
-    unsigned char device_uuid[16]; /* of this rank's GPU. There runs_started counts calls, runs_finished also replays of graphs */
+    unsigned char device_uuid[16]; /* of this rank's GPU. There runs_started counts calls, runs_finished also replays of graphs; of served
+                                      runs both do */
 };
 /*
  * Fills *info. Local (reads shared memory), never blocks; works when the daemon is gone, and then lets replays of graphs go that wait for

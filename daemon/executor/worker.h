@@ -1,7 +1,7 @@
 /*
  * Worker: the thread of one attachment, the counterpart of a GPU stream. It takes requests from the ring in order, checks them,
- * has the engine run them, and sleeps when there are none. Nothing on its way from a request to its completion allocates, logs or calls the
- * kernel while both sides are awake.
+ * has the engine run them, and sleeps when there are none; as long as CUDA graphs may be replayed, which wakes nobody, only in short naps.
+ * Nothing on its way from a request to its completion allocates, logs or calls the kernel while both sides are awake.
  *
  * Lives in an executor process; started and joined by the main thread (attachment.c). Touches only its own attachment and, under its lock,
  * the attachment's client.
