@@ -191,13 +191,11 @@ void tcd_ex_attachment_sweep_plans(struct tcd_ex_attachment *attachment)
     struct tcd_ex_handle_map *plans = &attachment->plans;
     for (uint32_t i = 0; i < plans->capacity;) {
         struct tcd_ex_plan *plan = plans->slots[i].handle ? plans->slots[i].object : NULL;
-        if (!plan || !plan->dropping) {
-            ++i;
-        } else if (!reached(attachment->ring.sq_local, plan->drop_at) || plan->running) {
-            again = true;
-            ++i;
-        } else if (plan->captured) {
-            ++i; /* until graphs have done with it: what they give back asks for another look */
+        bool dropping = plan && plan->dropping;
+        bool busy = dropping && (!reached(attachment->ring.sq_local, plan->drop_at) || plan->running);
+        again |= busy;
+        if (!dropping || busy || plan->captured) {
+            ++i; /* captured: until graphs have done with it; what they give back asks for another look */
         } else {
             /* Removing may move another entry into this slot: look at it again. */
             tcd_ex_handle_map_remove(plans, plan->handle);

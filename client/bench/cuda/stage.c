@@ -129,7 +129,11 @@ static int measure_trtcoll(struct stage *stage, struct cuda_times *times)
 {
     struct trtcoll_plan_info info = {.size = sizeof(info)};
     const bool direct = is_direct(stage->part);
-    int code = time_and_check(stage, enqueue_trtcoll, direct, false, &times->ours);
+    struct trtcoll_group_info group = {.size = sizeof(group)};
+    /* Gives back what graphs of the size before held: while an executor keeps captured requests, it enqueues nothing ahead. */
+    int code = trtcoll_group_status(stage->rank->group, &group);
+    if (code == 0)
+        code = time_and_check(stage, enqueue_trtcoll, direct, false, &times->ours);
     if (code == 0 && !direct)
         code = time_and_check(stage, enqueue_trtcoll, false, true, &times->ours_computing);
     if (code == 0 && !direct)
