@@ -65,7 +65,7 @@ static void mps(struct tcc_findings *findings, const struct gpu *gpu)
     if (gpu->facts->mps)
         tcc_findings_add(findings, TCC_FINDING_NOTE, "MPS",
                          "if engines must not take each other down, run without MPS and use the direct lane: it costs the same either way",
-                         "on: a served request costs about 8 us more than NCCL itself; one client's fault ends every context of its GPU");
+                         "on: a served request costs 12 to 25 us more than NCCL itself; one client's fault ends every context of its GPU");
     else
         tcc_findings_add(
             findings, TCC_FINDING_NOTE, "MPS",
