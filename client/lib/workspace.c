@@ -65,10 +65,12 @@ static int connect_ranks(struct tcc_member *member, struct tcc_workspace *worksp
 static int create(struct tcc_member *member, struct tcw_packet *reply, struct tcc_workspace **result)
 {
     const struct tcw_plan_ready *ready = &reply->payload.PLAN_READY;
+    /* On a GPU a group of one exchanges nothing: there is a communicator, and no memory. */
+    bool alone = member->lane && member->ready.size == 1 && !ready->workspace_bytes && !ready->workspace_fds;
     struct tcc_workspace *workspace;
     int code;
 
-    if (ready->workspace_fds != member->ready.size || reply->fd_count < ready->workspace_fds || !ready->workspace_bytes)
+    if (!alone && (ready->workspace_fds != member->ready.size || reply->fd_count < ready->workspace_fds || !ready->workspace_bytes))
         return tcc_fail(TRTCOLL_EPROTO, "trtcolld sent %u workspaces of %llu bytes with %u descriptors to a group of %u",
                         ready->workspace_fds, (unsigned long long)ready->workspace_bytes, reply->fd_count, member->ready.size);
     workspace = tcc_alloc(member->ctx, sizeof(*workspace));
@@ -76,7 +78,7 @@ static int create(struct tcc_member *member, struct tcw_packet *reply, struct tc
         return tcc_fail_code(TRTCOLL_ENOMEM, "workspaces");
     workspace->generation = ready->workspace_generation;
     workspace->bytes = ready->workspace_bytes;
-    code = map(member, workspace, reply);
+    code = alone ? 0 : map(member, workspace, reply);
     if (!code)
         code = member->lane ? tcc_lane_connect(member, workspace) : connect_ranks(member, workspace);
     if (code) {

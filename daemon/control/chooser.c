@@ -273,6 +273,14 @@ static void choose_measured(const struct tcw_plan_desc *desc, const struct tcd_c
         decision->steps[decision->step_count - 1].max_bytes = whole ? UINT64_MAX : limit;
 }
 
+/* Kernels write into the memory of all ranks. 0, or ENOTSUP with *error saying which devices are in the way, and what runs there. */
+static int check_peers(const struct tcd_choosing *choosing, const char *remedy, struct tcw_error *error)
+{
+    if (choosing->nranks == 1 || !*choosing->no_peers)
+        return 0;
+    return tcd_error_set(error, TCW_ENOTSUP, "%s; %s", choosing->no_peers, remedy);
+}
+
 /* Our kernels: in the clients on the direct lane. 0, or why they cannot. */
 static int choose_kernels(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice, char *why,
                           size_t why_bytes, struct tcw_error *error)
@@ -288,18 +296,23 @@ static int choose_kernels(const struct tcw_plan_desc *desc, const struct tcd_cho
         return tcd_error_set(error, TCW_ENOTSUP, "%s is run by NCCL, which is in the executors", tcw_op_name(desc->op));
     if (is_library(wanted))
         return tcd_error_set(error, TCW_ENOTSUP, "%s is %s, and NCCL is in the executors", tcw_strategy_name(wanted), whose);
+    if (check_peers(choosing, "the served lane runs it with nccl", error))
+        return error->code;
     snprintf(why, why_bytes, "%s is %s", tcw_strategy_name(wanted), whose);
     if (wanted == TCW_STRATEGY_MIN_LATENCY) {
         code = choose_min_latency(desc, choosing, choice, error);
     } else if (wanted != TCW_STRATEGY_AUTO) {
         code = choose_named(desc, choosing, wanted, choice, error);
+    } else if (choosing->nranks == 1) {
+        snprintf(why, why_bytes, "a group of one exchanges nothing");
+        code = choose_named(desc, choosing, TCW_STRATEGY_ONESHOT, choice, error);
     } else {
         choose_measured(desc, choosing, find_table(desc, choosing, name, sizeof(name)), UINT64_MAX, choice);
         snprintf(why, why_bytes, "by size, %s", name);
         if (!choice->decision.step_count)
             code = tcd_error_set(error, TCW_ENOTSUP, "none of our kernels can run it");
     }
-    if (!code && !choice->workspace_bytes)
+    if (!code && !choice->workspace_bytes && choosing->nranks > 1)
         code = tcd_error_set(error, TCW_ENOTSUP, "it needs no memory that ranks share, and only NCCL runs such plans");
     return code;
 }
@@ -313,6 +326,10 @@ static bool choose_served_kernels(const struct tcw_plan_desc *desc, const struct
 
     if (choosing->nranks == 1)
         return false;
+    if (*choosing->no_peers) {
+        reject(choice, "our kernels", "%s", choosing->no_peers);
+        return false;
+    }
     if (limit < row_bytes(desc)) {
         reject(choice, "our kernels", "messages have %llu bytes or more, and here they serve up to %llu (choosing.served_kernels_bytes)",
                (unsigned long long)row_bytes(desc), limit);
@@ -365,6 +382,8 @@ static int choose_served(const struct tcw_plan_desc *desc, const struct tcd_choo
         return 0;
     if (wanted == TCW_STRATEGY_AUTO)
         wanted = TCW_STRATEGY_NCCL;
+    if (!is_library(wanted) && check_peers(choosing, "use strategy nccl or auto", error))
+        return error->code;
     snprintf(why, why_bytes, "%s", tcw_strategy_name(wanted));
     if (wanted == TCW_STRATEGY_MIN_LATENCY)
         return choose_min_latency(desc, choosing, choice, error);

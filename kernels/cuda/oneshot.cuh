@@ -6,7 +6,7 @@
  * send some packs ahead of their waits, so that everything is on its way at once in short messages, and pushing and collecting overlap in
  * long ones.
  *
- * N is the number of ranks; 0 any, in chunks of four; 1 alone, no exchange (also the epilogue behind a library's sum).
+ * N is the number of ranks; 0 any, in chunks of four; 1 alone, no exchange and no state (also the epilogue behind a library's sum).
  */
 #ifndef TCK_CUDA_ONESHOT_CUH
 #define TCK_CUDA_ONESHOT_CUH
@@ -84,16 +84,19 @@ TCK_DEVICE uint64_t tck_dirty_behind(const struct tck_cuda_args &args)
 template <class T, int N> TCK_DEVICE void tck_oneshot_plain(const struct tck_cuda_args &args)
 {
     const uint32_t own = blockIdx.x * blockDim.x + threadIdx.x, stride = gridDim.x * blockDim.x, packs = tck_message_packs(args.run);
-    const uint64_t start_ns = N != 1 && own == 0 ? tck_global_ns() : 0;
+    const uint64_t start_ns = own == 0 ? tck_global_ns() : 0;
     const uint4 *in = (const uint4 *)args.run.in, *bias = (const uint4 *)args.run.bias;
     uint4 *out = (uint4 *)args.run.out;
     struct tck_turn turn = {};
     struct tck_entry entry = {};
+    uint64_t steps = 0;
     uint32_t sent = own;
     uint4 v = {};
 
     tck_args_touch(args);
     tck_stream_order(args.run);
+    if (N == 1 && own == 0)
+        steps = tck_alone_steps(args);
     if (own < packs)
         v = in[own];
     if (N != 1) {
@@ -126,6 +129,8 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_plain(const struct tck_cud
     }
     if (N != 1)
         tck_turn_leave(args, turn, entry, tck_dirty_behind(args), start_ns);
+    else if (own == 0)
+        tck_alone_leave(args, steps, start_ns);
 }
 
 /* Pushes this thread's packs of a row. */
@@ -176,15 +181,19 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda
     __shared__ struct tck_cluster_sum sums;
     const struct tck_place place = tck_place_find(args.run);
     const uint32_t own = blockIdx.x / place.cluster, stride = gridDim.x / place.cluster, rows = (uint32_t)args.run.tokens;
-    const uint64_t start_ns = N != 1 && blockIdx.x == 0 && threadIdx.x == 0 ? tck_global_ns() : 0;
+    const bool first = blockIdx.x == 0 && threadIdx.x == 0;
+    const uint64_t start_ns = first ? tck_global_ns() : 0;
     const uint32_t row_packs = args.run.row_packs, first_pack = tck_place_pack(place, args.run, 0);
     struct tck_turn turn = {};
     struct tck_entry entry = {};
+    uint64_t steps = 0;
     uint32_t sent = own, round = 0;
 
     tck_args_touch(args);
     tck_cluster_begin(place, &sums);
     tck_stream_order(args.run);
+    if (N == 1 && first)
+        steps = tck_alone_steps(args);
     struct tck_operands o = tck_load_operands(args.run, own * row_packs + first_pack, first_pack);
     if (N != 1) {
         turn = tck_turn_begin(args.link);
@@ -236,6 +245,8 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda
     }
     if (N != 1)
         tck_turn_leave(args, turn, entry, tck_dirty_behind(args), start_ns);
+    else if (first)
+        tck_alone_leave(args, steps, start_ns);
 }
 
 /* Registers for two blocks of an SM with a few ranks, for one with many; the same per thread in blocks of half the size. */

@@ -173,6 +173,16 @@ TCK_DEVICE struct tck_entry tck_turn_enter(const struct tck_cuda_args &args, con
     return entry;
 }
 
+/* Posted writes without a fence: one sector, in this order; a reader that sees half of a record sees times that do not fit. */
+TCK_DEVICE void tck_record_post(const struct tck_cuda_args &args, uint64_t step, uint64_t start_ns)
+{
+    struct tck_cuda_record *record = &args.link.progress->records[step % TCK_CUDA_RECORDS];
+    uint64_t what = (uint64_t)(uint32_t)args.run.run_tokens << 32 | args.run.plan_id;
+    asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(&record->end_ns), "l"(tck_global_ns()), "l"(what) : "memory");
+    asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(record), "l"(step), "l"(start_ns) : "memory");
+    *(volatile uint64_t *)&args.link.progress->steps = step;
+}
+
 /*
  * Every thread, as soon as it waits for nothing any more; what it still has to store of its results comes better behind this. `dirty` as
  * for enter; `start_ns` is looked at in block 0 only.
@@ -189,15 +199,25 @@ TCK_DEVICE void tck_turn_leave(const struct tck_cuda_args &args, const struct tc
         return;
     tck_door_write(args, turn, blockIdx.x, dirty);
     if (blockIdx.x == 0 && args.run.flags & TCK_CUDA_LAST) {
-        /* Posted writes without a fence: one sector, in this order; a reader that sees half of a record sees times that do not fit. */
-        uint64_t step = turn.step + 1;
-        struct tck_cuda_record *record = &args.link.progress->records[step % TCK_CUDA_RECORDS];
-        uint64_t what = (uint64_t)(uint32_t)args.run.run_tokens << 32 | args.run.plan_id;
-        asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(&record->end_ns), "l"(tck_global_ns()), "l"(what) : "memory");
-        asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(record), "l"(step), "l"(start_ns) : "memory");
-        *(volatile uint64_t *)&args.link.progress->steps = step;
-        tck_state(args.link, args.link.rank)->step = step;
+        tck_record_post(args, turn.step + 1, start_ns);
+        tck_state(args.link, args.link.rank)->step = turn.step + 1;
     }
+}
+
+/*
+ * A group of one has no workspace, so its runs are counted where they are posted. Thread 0 of block 0, once the stream's earlier work is
+ * visible: those before this one, for tck_alone_leave. Nobody waits for the trip over the bus before that.
+ */
+TCK_DEVICE uint64_t tck_alone_steps(const struct tck_cuda_args &args)
+{
+    return args.link.progress ? *(volatile uint64_t *)&args.link.progress->steps : 0;
+}
+
+/* The same thread, last of all. Behind a library's sum nothing is posted: there is no page then. */
+TCK_DEVICE void tck_alone_leave(const struct tck_cuda_args &args, uint64_t steps, uint64_t start_ns)
+{
+    if (args.link.progress && args.run.flags & TCK_CUDA_LAST)
+        tck_record_post(args, steps + 1, start_ns);
 }
 
 #endif

@@ -3,6 +3,8 @@
 #include "arith/fp8.h"
 #include "arith/half.h"
 
+#include <tcw/member.h>
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,14 +150,33 @@ void fake_twin_row_finish(struct fake_twin_row *row, const void *const *src, uin
     }
 }
 
+/* A group of one posts its runs, if this was the last launch of one. */
+static void note_run(const struct tck_cuda_args *args, uint64_t began_ns)
+{
+    struct tcw_device_progress *progress = (struct tcw_device_progress *)args->link.progress;
+    uint64_t step = atomic_load_explicit(&progress->steps, memory_order_relaxed) + 1;
+    struct tcw_device_record *record = &progress->records[step % TCW_DEVICE_RECORDS];
+    record->start_ns = began_ns;
+    record->end_ns = tcw_now_ns();
+    record->plan_id = args->run.plan_id;
+    record->tokens = (uint32_t)args->run.run_tokens;
+    atomic_store_explicit(&record->step, step, memory_order_release);
+    atomic_store_explicit(&progress->steps, step, memory_order_release);
+}
+
 CUresult fake_twin_epilogue(const struct fake_launch *launch)
 {
     const struct tck_cuda_args *args = launch->params;
     struct fake_twin_row *row = malloc(sizeof(*row));
     const void *src[1] = {args->run.in};
+    uint64_t began_ns = tcw_now_ns();
     CUresult result = row ? fake_twin_row_prepare(row, launch, &args->run) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (!result && args->link.progress)
+        result = fake_memory_touch(launch->context, launch->name, args->link.progress, sizeof(struct tcw_device_progress), true, false);
     if (!result)
         fake_twin_row_finish(row, src, 1, 0, row->total);
+    if (!result && args->link.progress && args->run.flags & TCK_CUDA_LAST)
+        note_run(args, began_ns);
     free(row);
     return result;
 }

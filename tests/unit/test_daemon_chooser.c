@@ -300,6 +300,73 @@ static void test_cuda_refusals(void **state)
     assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "cannot use a ring"));
 }
 
+/* A group of one exchanges nothing, and is on the direct lane all the same: its epilogue is a launch. */
+static void test_cuda_alone(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_RESIDUAL_RMS_NORM, 4096, 8192);
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+
+    (void)state;
+    choosing.nranks = 1;
+    choosing.no_peers[0] = 'x'; /* nobody to reach */
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_DIRECT);
+    assert_int_equal(choice.decision.step_count, 1);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_ONESHOT);
+    assert_true(choice.workspace_bytes == 0);
+    desc.strategy = TCW_STRATEGY_MNNVL; /* its rounding is its own */
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_DIRECT);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_MNNVL);
+    desc.strategy = TCW_STRATEGY_NCCL;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    desc = plan_all_reduce(TCW_INT32, TCW_FUSION_NONE, 16, 4096);
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+}
+
+/* GPUs that cannot map each other's memory have NCCL, and only NCCL. */
+static void test_cuda_without_peers(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_RESIDUAL_RMS_NORM, 64, 4096);
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+    const char *text;
+
+    (void)state;
+    snprintf(choosing.no_peers, sizeof(choosing.no_peers), "device 1 cannot map memory of device 2");
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_int_equal(choice.decision.step_count, 1);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_NCCL);
+    assert_true(choice.workspace_bytes == 0);
+    assert_true(is_rejected(&choice, "direct lane") && is_rejected(&choice, "our kernels"));
+    assert_non_null(strstr(choice.reason, "nccl"));
+    desc.strategy = TCW_STRATEGY_NCCL_SYMMETRIC;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_NCCL_SYMMETRIC);
+    /* What cannot be is refused, naming both and what to do. */
+    desc.strategy = TCW_STRATEGY_TWOSHOT;
+    text = refusal(&desc, &choosing, TCW_ENOTSUP);
+    assert_non_null(strstr(text, "device 1 cannot map memory of device 2"));
+    desc.lane = TCW_LANE_SERVED;
+    text = refusal(&desc, &choosing, TCW_ENOTSUP);
+    assert_non_null(strstr(text, "device 1 cannot map memory of device 2"));
+    assert_non_null(strstr(text, "strategy"));
+    desc.strategy = TCW_STRATEGY_AUTO;
+    desc.lane = TCW_LANE_DIRECT;
+    text = refusal(&desc, &choosing, TCW_ENOTSUP);
+    assert_non_null(strstr(text, "device 1 cannot map memory of device 2"));
+    assert_non_null(strstr(text, "served lane"));
+    choosing.no_library = "libnccl.so.2 is not there";
+    desc.lane = TCW_LANE_AUTO;
+    text = refusal(&desc, &choosing, TCW_ENOTSUP);
+    assert_non_null(strstr(text, "device 1 cannot map memory of device 2"));
+    assert_non_null(strstr(text, "libnccl.so.2"));
+}
+
 /* On the served lane: the table up to choosing.served_kernels_bytes, NCCL above; a wish for NCCL is a wish for NCCL. */
 static void test_cuda_served_by_size(void **state)
 {
@@ -475,6 +542,8 @@ int main(void)
         cmocka_unit_test(test_cuda_direct_by_default),
         cmocka_unit_test(test_cuda_served_where_kernels_cannot),
         cmocka_unit_test(test_cuda_refusals),
+        cmocka_unit_test(test_cuda_alone),
+        cmocka_unit_test(test_cuda_without_peers),
         cmocka_unit_test(test_cuda_served_by_size),
         cmocka_unit_test(test_cuda_served_by_nccl_alone),
         cmocka_unit_test(test_cuda_served_full_table),

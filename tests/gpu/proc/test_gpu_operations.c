@@ -81,7 +81,7 @@ static void random_operations(unsigned lane)
 {
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count(), .operation_ms = 30000});
 
-    for (unsigned ranks = lane == TRTCOLL_LANE_SERVED ? 1 : 2; ranks <= gpu_count() && ranks <= 4; ranks++) {
+    for (unsigned ranks = 1; ranks <= gpu_count() && ranks <= 4; ranks++) {
         struct sweep sweep = {lane, gpu_rounds(150, 30), 100 * ranks + lane};
 
         proc_run_all(daemon, (int)ranks, random_body, &sweep, 60000);
@@ -149,7 +149,7 @@ static void every_combination(unsigned lane)
 {
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count(), .operation_ms = 30000});
 
-    for (unsigned ranks = 2; ranks <= gpu_count() && ranks <= 4; ranks++) {
+    for (unsigned ranks = lane == TRTCOLL_LANE_DIRECT ? 1 : 2; ranks <= gpu_count() && ranks <= 4; ranks++) {
         struct sweep sweep = {lane, 0, 7 * ranks};
 
         proc_run_all(daemon, (int)ranks, matrix_body, &sweep, 60000);
