@@ -253,6 +253,9 @@ static int begin(struct tcc_served *served, struct trtcoll_plan *plan, const str
     int code;
 
     pthread_mutex_lock(&served->lock);
+    /* While the executor keeps captured requests it enqueues nothing ahead of its client's stream. */
+    if (served->words)
+        tcc_captured_refresh(served);
     code = start(served, plan, run, event, kind, &wake);
     pthread_mutex_unlock(&served->lock);
     if (wake)

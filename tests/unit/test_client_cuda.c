@@ -524,6 +524,15 @@ static void test_served_capture_refused(void **state)
     device_free(gpu, 0, mine);
 }
 
+static void run_eagerly(struct fake_client *client, void *memory, CUstream stream)
+{
+    struct trtcoll_event *event = NULL;
+
+    expect(gpu_run(client, memory, memory, TOKENS, stream, 0, &event), 0, NULL);
+    expect(trtcoll_event_wait(event, UINT32_MAX), 0, NULL);
+    trtcoll_event_put(event);
+}
+
 /* The fake executor copies; each replay must have its inputs, and must not pass before its outputs are there. */
 static void test_served_capture(void **state)
 {
@@ -568,9 +577,15 @@ static void test_served_capture(void **state)
         assert_true(got[0] == want && got[3] == want);
     }
     assert_int_equal(atomic_load(&gpu->replays), 2 * LAUNCHES);
-    /* The memory is in use until the graph is gone; then the executor is told. */
+    /* The memory is in use until the graph is gone. */
     expect(trtcoll_free(client.ctx, memory), TRTCOLL_EBUSY, "graphs");
+    run_eagerly(&client, memory, stream);
+    assert_int_equal(atomic_load(&gpu->kept_count), 2);
     gpu_call(gpu->driver->cuGraphExecDestroy(exec));
+    /* The next runs tell it, as soon as the driver has told the client; which it may do in its own time. */
+    for (i = 0; i < 10000 && atomic_load(&gpu->kept_count); i++)
+        run_eagerly(&client, memory, stream);
+    assert_int_equal(atomic_load(&gpu->kept_count), 0);
     expect(trtcoll_free(client.ctx, memory), 0, NULL);
     assert_int_equal(atomic_load(&gpu->kept_count), 0);
     end_stream(gpu, stream);

@@ -173,6 +173,11 @@ void tcc_captured_answered(struct tcc_served *served, const struct tcc_flight *f
     (void)result;
 }
 
+void tcc_captured_refresh(struct tcc_served *served)
+{
+    (void)served;
+}
+
 void tcc_captured_collect(struct tcc_served *served)
 {
     (void)served;

@@ -133,7 +133,8 @@ static bool give_back(struct tcc_served *served, struct tcc_captured_request *re
     return posted;
 }
 
-void tcc_captured_collect(struct tcc_served *served)
+/* False: some could not be given back now. */
+static bool collect(struct tcc_served *served)
 {
     uint32_t i;
 
@@ -145,8 +146,25 @@ void tcc_captured_collect(struct tcc_served *served)
         if (served->ended)
             forget(served, request);
         else if (!give_back(served, request))
-            return;
+            return false;
     }
+    return true;
+}
+
+void tcc_captured_collect(struct tcc_served *served)
+{
+    collect(served);
+}
+
+void tcc_captured_refresh(struct tcc_served *served)
+{
+    uint32_t gone;
+
+    if (!tcc_captured_any(served))
+        return;
+    gone = tcc_leash_graphs_gone();
+    if (gone != served->captured->gone && collect(served))
+        served->captured->gone = gone;
 }
 
 void tcc_captured_end(struct tcc_served *served)
@@ -287,6 +305,8 @@ static int embed(struct tcc_served *served, const struct tcc_run *run, struct tc
     pthread_mutex_lock(&served->lock);
     if (request->state == TCC_CAPTURED_ACCEPTED)
         request->state = TCC_CAPTURED_HELD;
+    if (!in_graphs(request)) /* not any more, or never: nothing else will say so */
+        tcc_captured_collect(served);
     pthread_mutex_unlock(&served->lock);
     return code;
 }

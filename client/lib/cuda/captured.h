@@ -29,6 +29,7 @@ struct tcc_captured_request {
 
 struct tcc_captured {
     uint32_t used; /* that are not free */
+    uint32_t gone; /* tcc_leash_graphs_gone when all that no graph had any more was given back */
     struct tcc_captured_request requests[TCW_CAPTURED];
 };
 

@@ -103,6 +103,7 @@ void tcc_captured_destroy(struct tcc_served *served);
 bool tcc_captured_any(const struct tcc_served *served);
 void tcc_captured_answered(struct tcc_served *served, const struct tcc_flight *flight, int result); /* flight->captured is set */
 void tcc_captured_collect(struct tcc_served *served); /* gives back what no graph has any more */
+void tcc_captured_refresh(struct tcc_served *served); /* the same, if any graph has gone since: for every run */
 void tcc_captured_end(struct tcc_served *served);     /* replays pass from now on */
 
 /* ---- memory ---- */

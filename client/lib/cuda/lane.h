@@ -50,6 +50,8 @@ struct tcc_lane {
 int tcc_leash_hold(struct tcc_gpu *gpu, struct tcc_leash *leash, uint64_t *capture, CUstream stream);
 int tcc_leash_create(struct trtcoll_ctx *ctx, struct tcc_leash **leash);
 void tcc_leash_drop(struct tcc_leash *leash);
+/* How many times a graph has gone, of all leashes: as long as that stays the same, no leash has been let go. */
+uint32_t tcc_leash_graphs_gone(void);
 
 /* 0, or ECAPTURE with the last error set: runs of this plan, or with an event, cannot be captured. */
 int tcc_capture_check(const struct trtcoll_plan *plan, bool wants_event);

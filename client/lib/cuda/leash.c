@@ -22,12 +22,20 @@ void tcc_leash_drop(struct tcc_leash *leash)
         allocator.release(allocator.arg, leash);
 }
 
+static _Atomic uint32_t graphs_gone; /* of all leashes of the process */
+
+uint32_t tcc_leash_graphs_gone(void)
+{
+    return atomic_load_explicit(&graphs_gone, memory_order_acquire);
+}
+
 /* The driver calls it when a graph and everything instantiated from it are gone and no launch of them runs any more. Must not call CUDA. */
 static void CUDA_CB on_graph_gone(void *arg)
 {
     struct tcc_leash *leash = arg;
 
     atomic_fetch_sub_explicit(&leash->graphs, 1, memory_order_release);
+    atomic_fetch_add_explicit(&graphs_gone, 1, memory_order_release);
     tcc_leash_drop(leash);
 }
 
