@@ -62,9 +62,33 @@ bool gpu_is_fake(void)
     return getenv("TRTCOLL_TEST_GPU") != NULL;
 }
 
+static unsigned soak(void)
+{
+    const char *text = getenv("TRTCOLL_TEST_SOAK");
+    unsigned long times = text ? strtoul(text, NULL, 10) : 1;
+
+    return times ? (unsigned)times : 1;
+}
+
 unsigned gpu_rounds(unsigned real, unsigned fake)
 {
-    return gpu_is_fake() ? fake : real;
+    return (gpu_is_fake() ? fake : real) * soak();
+}
+
+unsigned gpu_limit_ms(unsigned ms)
+{
+    return ms * soak();
+}
+
+void gpu_say_rate(const struct proc_me *me, const char *what, uint64_t count, uint64_t begin_ns)
+{
+    double seconds = (double)(proc_now_ns() - begin_ns) / 1e9;
+
+    if (me->rank)
+        return;
+    printf("  %s, %d ranks: %llu in %.1f s, %.1f us each\n", what, me->nranks, (unsigned long long)count, seconds,
+           seconds * 1e6 / (double)count);
+    fflush(stdout);
 }
 
 static int run_from_host(struct trtcoll_plan *plan, const struct trtcoll_run_args *args, unsigned ins, unsigned outs, bool with_event);

@@ -46,9 +46,12 @@ extern struct gpu *gpu_here;
 unsigned gpu_count(void);
 /* main of every test: exits 77 if there are fewer than two GPUs (or fails, where the fake driver should have given some). */
 int gpu_main(const char *name, const struct CMUnitTest *tests, size_t count);
-/* The fake driver is slow: fewer rounds. */
+/* The fake driver is slow: fewer rounds. TRTCOLL_TEST_SOAK=N in the environment: N times as many, and N times as long for them. */
 bool gpu_is_fake(void);
 unsigned gpu_rounds(unsigned real, unsigned fake);
+unsigned gpu_limit_ms(unsigned ms);
+/* Rank 0 says how long `count` of them took since begin_ns. */
+void gpu_say_rate(const struct proc_me *me, const char *what, uint64_t count, uint64_t begin_ns);
 
 /* After the context's first group is ready: opens its GPU. */
 struct gpu *gpu_open(struct trtcoll_ctx *ctx);

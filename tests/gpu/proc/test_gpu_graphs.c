@@ -90,12 +90,14 @@ static void replay_body(struct proc_me *me)
     struct trtcoll_group *group = proc_group(me, ctx, "replay");
     struct gpu *gpu = gpu_open(ctx);
     struct chain chain = chain_make(gpu, group, lane);
-    unsigned rounds = gpu_rounds(10000, 50);
+    unsigned rounds = gpu_rounds(2500, 50);
     struct graph graph;
+    uint64_t start;
 
     begin(gpu, gpu->streams[0]);
     chain_run(gpu, &chain, gpu->streams[0]);
     graph = finish(gpu, gpu->streams[0]);
+    start = proc_now_ns();
     for (unsigned round = 0; round < rounds; round++) {
         CUstream stream = gpu->streams[1 + round / 100 % 2]; /* never where it was captured */
         bool look = round % 100 == 99 || gpu_is_fake();
@@ -109,6 +111,7 @@ static void replay_body(struct proc_me *me)
             chain_check(gpu, &chain, round % 64);
         }
     }
+    gpu_say_rate(me, lane == TRTCOLL_LANE_DIRECT ? "replayed direct runs" : "replayed served runs", (uint64_t)rounds * NODES, start);
     if (lane == TRTCOLL_LANE_DIRECT)
         CHECK_EQ(finished(group), (uint64_t)rounds * NODES);
     /* Between replays an eager run, on a stream that is ordered behind them. */
@@ -132,7 +135,7 @@ static void replay(unsigned lane)
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count()});
 
     for (unsigned ranks = 2; ranks <= gpu_count() && ranks <= 4; ranks++)
-        proc_run_all(daemon, (int)ranks, replay_body, &lane, 60000);
+        proc_run_all(daemon, (int)ranks, replay_body, &lane, gpu_limit_ms(60000));
     proc_daemon_finish(daemon);
 }
 
@@ -226,7 +229,7 @@ static void again(unsigned lane)
 {
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
 
-    proc_run_all(daemon, 2, again_body, &lane, 60000);
+    proc_run_all(daemon, 2, again_body, &lane, gpu_limit_ms(60000));
     proc_daemon_finish(daemon);
 }
 

@@ -71,6 +71,55 @@ static void test_several_direct(void **state)
     several(TRTCOLL_LANE_DIRECT);
 }
 
+/* ---- two streams of one group, for long ---- */
+
+enum { TURNS = 1000 };
+
+/* Runs take turns on two streams. What came out is looked at now and then, how many have ended at the end. */
+static void many_body(struct proc_me *me)
+{
+    unsigned lane = *(unsigned *)me->arg;
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "many");
+    struct gpu *gpu = gpu_open(ctx);
+    struct gpu_sum sums[2] = {gpu_sum_make(gpu, group, lane, 0, 4096), gpu_sum_make(gpu, group, lane, 0, 1 << 15)};
+    unsigned rounds = gpu_rounds(lane == TRTCOLL_LANE_DIRECT ? 20 : 5, 1);
+    uint64_t begin = proc_now_ns();
+
+    for (unsigned round = 0; round < rounds; round++) {
+        proc_reach(me, round);
+        for (unsigned i = 0; i < 2; i++)
+            gpu_sum_fill(gpu, &sums[i], (unsigned)me->rank, round % 64 + i, gpu->streams[i]);
+        for (unsigned i = 0; i < TURNS; i++)
+            CHECK_OK(gpu_sum_run(&sums[i % 2], gpu->streams[i % 2], NULL));
+        for (unsigned i = 0; i < 2; i++)
+            gpu_drain(gpu, gpu->streams[i], PROC_PATIENCE_MS);
+        gpu_check_group(group);
+        for (unsigned i = 0; i < 2; i++)
+            gpu_sum_check(gpu, &sums[i], round % 64 + i);
+    }
+    gpu_say_rate(me, lane == TRTCOLL_LANE_DIRECT ? "direct runs on two streams" : "served runs on two streams", (uint64_t)rounds * TURNS,
+                 begin);
+    CHECK_EQ(case_group_info(group).runs_finished, (uint64_t)rounds * TURNS);
+    for (unsigned i = 0; i < 2; i++)
+        CHECK_OK(trtcoll_plan_release(sums[i].plan));
+    gpu_part(me, gpu);
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_many(void **state)
+{
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count()});
+    unsigned direct = TRTCOLL_LANE_DIRECT, served = TRTCOLL_LANE_SERVED;
+
+    (void)state;
+    for (unsigned ranks = 2; ranks <= gpu_count() && ranks <= 4; ranks += 2) {
+        proc_run_all(daemon, (int)ranks, many_body, &direct, gpu_limit_ms(30000));
+        proc_run_all(daemon, (int)ranks, many_body, &served, gpu_limit_ms(30000));
+    }
+    proc_daemon_finish(daemon);
+}
+
 /* ---- events ---- */
 
 static void events_body(struct proc_me *me)
@@ -235,7 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_several_served, proc_teardown), cmocka_unit_test_teardown(test_several_direct, proc_teardown),
         cmocka_unit_test_teardown(test_events, proc_teardown),         cmocka_unit_test_teardown(test_two_groups, proc_teardown),
-        cmocka_unit_test_teardown(test_two_engines, proc_teardown),
+        cmocka_unit_test_teardown(test_two_engines, proc_teardown),    cmocka_unit_test_teardown(test_many, proc_teardown),
     };
 
     return gpu_main("streams of GPUs", tests, sizeof(tests) / sizeof(tests[0]));
