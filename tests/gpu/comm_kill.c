@@ -13,9 +13,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TOKENS = 64, HIDDEN = 4096, RUNS_BEFORE = 300, CAPTURED = 20, VICTIM = 1 };
+enum { TOKENS = 64, HIDDEN = 4096, RUNS_BEFORE = 300, CAPTURED = 20, VICTIM = 1, KINDS = 8 };
 
 static const uint64_t deadline_ns = UINT64_C(300000000), patience_ns = UINT64_C(10000000000);
+
+/* How long survivors took to end, of all scenes of a kind. */
+struct tally {
+    unsigned survivors, failed;
+    double least, most;
+};
 
 struct scene {
     uint32_t strategy;
@@ -106,7 +112,9 @@ static bool reap(pid_t pid, int *status)
     return false;
 }
 
-static bool judge(const struct comm_board *board, const struct scene *scene, uint32_t rank, bool ended, int status, uint64_t raised)
+/* Whether it ended as it should; *took: in ms. */
+static bool judge(const struct comm_board *board, const struct scene *scene, uint32_t rank, bool ended, int status, uint64_t raised,
+                  double *took)
 {
     uint64_t fault = atomic_load(&board->page[rank]->device.fault);
     int want = scene->stopped ? TCW_ETIMEOUT : TCW_EPEERDEAD;
@@ -118,11 +126,18 @@ static bool judge(const struct comm_board *board, const struct scene *scene, uin
         fprintf(stderr, "rank %u: fault %s of rank %u\n", rank, tcw_error_name(tcw_abort_code(fault)), tcw_abort_culprit(fault));
         return false;
     }
-    printf(" %.2f", (double)(int64_t)(board->digest[rank] - raised) / 1e6);
+    *took = (double)(int64_t)(board->digest[rank] - raised) / 1e6;
     return true;
 }
 
-static int play(const struct comm_options *options, struct scene *scene)
+static void count(struct tally *tally, double took)
+{
+    tally->least = tally->survivors == 0 || took < tally->least ? took : tally->least;
+    tally->most = took > tally->most ? took : tally->most;
+    tally->survivors++;
+}
+
+static int play(const struct comm_options *options, struct scene *scene, struct tally *tally)
 {
     struct comm_board *board = comm_board_create(options->ranks, 60);
     pid_t pids[COMM_MAX_RANKS];
@@ -156,13 +171,18 @@ static int play(const struct comm_options *options, struct scene *scene)
         for (uint32_t i = 0; i < options->ranks; i++)
             atomic_store(&board->page[i]->abort_word, tcw_abort_pack(TCW_EPEERDEAD, VICTIM));
     }
-    printf("%s %-10s %-9s %-26s survivors end after ms:", scene->stopped ? "stop" : "kill", tcw_strategy_name(scene->strategy),
-           scene->captured ? "captured" : "eager", tcw_fusion_name(scene->fusion));
+    if (!options->soak)
+        printf("%s %-10s %-9s %-26s survivors end after ms:", scene->stopped ? "stop" : "kill", tcw_strategy_name(scene->strategy),
+               scene->captured ? "captured" : "eager", tcw_fusion_name(scene->fusion));
     for (uint32_t i = 0; i < options->ranks; i++) {
         if (i == VICTIM)
             continue;
+        double took = 0;
         ended = reap(pids[i], &status[i]);
-        good = judge(board, scene, i, ended, status[i], raised) && good;
+        good = judge(board, scene, i, ended, status[i], raised, &took) && good;
+        count(tally, took);
+        if (!options->soak)
+            printf(" %.2f", took);
         if (!ended) {
             kill(pids[i], SIGKILL);
             waitpid(pids[i], &status[i], 0);
@@ -172,28 +192,47 @@ static int play(const struct comm_options *options, struct scene *scene)
         kill(pids[VICTIM], SIGKILL);
         waitpid(pids[VICTIM], &status[VICTIM], 0);
     }
-    printf("%s\n", good ? "" : " FAILED");
+    tally->failed += !good;
+    if (!options->soak)
+        printf("%s\n", good ? "" : " FAILED");
     fflush(stdout);
     comm_board_destroy(board);
     return good ? 0 : 1;
+}
+
+static void say_progress(const struct tally *tallies, unsigned scenes, double seconds)
+{
+    static const char *const names[2] = {"killed", "stopped"};
+    printf("%u scenes in %.0f s", scenes, seconds);
+    for (unsigned i = 0; i < 2; i++)
+        if (tallies[i].survivors)
+            printf("; a rank %s: %u survivors ended after %.2f to %.2f ms, %u scenes failed", names[i], tallies[i].survivors,
+                   tallies[i].least, tallies[i].most, tallies[i].failed);
+    printf("\n");
+    fflush(stdout);
 }
 
 int comm_kill(const struct comm_options *options)
 {
     static const uint32_t strategies[] = {TCW_STRATEGY_ONESHOT, TCW_STRATEGY_TWOSHOT};
     int answer = 0;
-    uint64_t end = tcw_now_ns() + options->seconds * UINT64_C(1000000000);
-    for (unsigned i = 0; i < 8 && (i == 0 || tcw_now_ns() < end); i++) {
+    uint64_t begin = tcw_now_ns(), end = begin + options->seconds * UINT64_C(1000000000);
+    struct tally tallies[2] = {0};
+    unsigned scenes = options->soak ? options->soak : KINDS;
+    for (unsigned i = 0; i < scenes && (i == 0 || options->soak || tcw_now_ns() < end); i++) {
         struct scene scene = {
             .strategy = strategies[i & 1],
             .fusion = (i >> 2 ^ i) & 1 ? TCW_FUSION_RESIDUAL_RMS_NORM : TCW_FUSION_NONE,
             .captured = i >> 1 & 1,
-            .stopped = i >> 2 & 1,
+            /* In a long row mostly deaths: a deadline takes its time. */
+            .stopped = options->soak ? i % 16 == 7 : i >> 2 & 1,
         };
-        int code = play(options, &scene);
+        int code = play(options, &scene, &tallies[scene.stopped]);
         if (code == COMM_SKIP)
             return code;
         answer |= code;
+        if (options->soak && (i % 100 == 99 || i + 1 == scenes))
+            say_progress(tallies, i + 1, (double)(tcw_now_ns() - begin) / 1e9);
     }
     printf("kill: %u ranks: %s\n", options->ranks, answer ? "FAILED" : "right");
     return answer;

@@ -16,6 +16,7 @@ struct comm_options {
     bool long_sizes;   /* time: up to 32 MB instead of 8 */
     bool nccl;         /* time: measure the library beside ours */
     uint32_t replays;  /* time */
+    uint32_t soak;     /* kill: so many scenes, however long that takes; 0: one of each kind */
     const char *json;  /* time, sweep: file for the numbers */
     const char *label; /* what the numbers are filed under */
 };
