@@ -29,6 +29,26 @@ static void describe(const struct tcw_stats_device *device, char *text, size_t b
                  device->fabric ? ", fabric" : "");
 }
 
+/* One line for each set of GPUs that some cannot map. */
+static void print_unmapped(const struct tcc_session *session, const struct tcc_snapshot *snapshot)
+{
+    uint64_t shown = 0;
+
+    for (size_t i = 0; i < snapshot->device_count; i++) {
+        uint64_t bits = tcc_or_zero(snapshot->devices[i].unmapped_bits), alike = 0;
+
+        if (!bits || shown >> (snapshot->devices[i].device & 63) & 1)
+            continue;
+        for (size_t j = i; j < snapshot->device_count; j++)
+            if (tcc_or_zero(snapshot->devices[j].unmapped_bits) == bits)
+                alike |= 1ull << (snapshot->devices[j].device & 63);
+        tcc_print(&session->out, TCC_BOLD, "  %-8s", shown ? "" : "peers");
+        tcc_print(&session->out, TCC_WARN, "    %s cannot map the memory of %s", tcc_ranks(alike).s, tcc_ranks(bits).s);
+        fputs(": NCCL alone serves groups that have both\n", session->out.file);
+        shown |= alike;
+    }
+}
+
 void tcc_gpus_print(const struct tcc_session *session, const struct tcc_snapshot *snapshot)
 {
     uint64_t shown = 0;
@@ -52,6 +72,7 @@ void tcc_gpus_print(const struct tcc_session *session, const struct tcc_snapshot
         fprintf(session->out.file, "%s: %s\n", tcc_ranks(alike).s, text);
         shown |= alike;
     }
+    print_unmapped(session, snapshot);
     if (shown && *snapshot->daemon.environment) {
         tcc_print(&session->out, TCC_BOLD, "  %-8s", "started");
         fputs("  with ", session->out.file);
@@ -61,7 +82,7 @@ void tcc_gpus_print(const struct tcc_session *session, const struct tcc_snapshot
 
 void tcc_gpu_json(cJSON *item, const struct tcw_stats_device *device)
 {
-    cJSON *gpu;
+    cJSON *gpu, *unmapped;
 
     tcc_json_text(item, "problem", *device->problem ? device->problem : NULL);
     if (!is_known(device)) {
@@ -83,6 +104,10 @@ void tcc_gpu_json(cJSON *item, const struct tcw_stats_device *device)
     tcc_json_text(gpu, "fabric_why", *device->fabric_why ? device->fabric_why : NULL);
     tcc_json_bool(gpu, "fd_export", tcc_or_zero(device->fd_export) != 0);
     tcc_json_bool(gpu, "stream_words", tcc_or_zero(device->stream_words) != 0);
+    unmapped = tcc_json_array(gpu, "cannot_map");
+    for (int i = 0; i < 64; i++)
+        if (tcc_or_zero(device->unmapped_bits) >> i & 1)
+            cJSON_AddItemToArray(unmapped, cJSON_CreateNumber(i));
 }
 
 /* ---- communicators ---- */

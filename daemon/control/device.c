@@ -193,6 +193,18 @@ tck_device_kind tcd_device_kind_of(const struct tcd_device *device)
     return device->kind == TCF_DEVICE_CUDA ? TCK_DEVICE_CUDA : TCK_DEVICE_HOST;
 }
 
+bool tcd_device_maps(const struct tcd_device *from, const struct tcd_device *to)
+{
+    uint32_t i;
+
+    if (from == to || from->kind != TCF_DEVICE_CUDA || !from->known || !to->known)
+        return true;
+    for (i = 0; i < from->facts.peer_count && i < TCD_EX_PEERS; i++)
+        if (!memcmp(from->facts.peers[i].uuid, to->facts.device.uuid, TCK_UUID_BYTES))
+            return from->facts.peers[i].mapped;
+    return true;
+}
+
 const char *tcd_device_kind_name(tcf_device_kind kind)
 {
     return kind == TCF_DEVICE_CUDA ? "cuda" : "host";

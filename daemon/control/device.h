@@ -47,6 +47,8 @@ int tcd_device_check(const struct tcd_device *device, struct tcw_error *error);
 /* What is to be known about it is known: always for host devices. */
 bool tcd_device_known(const struct tcd_device *device);
 tck_device_kind tcd_device_kind_of(const struct tcd_device *device);
+/* Whether kernels on GPU `from` can be given memory of `to`. What is not known counts as possible. */
+bool tcd_device_maps(const struct tcd_device *from, const struct tcd_device *to);
 /* "host" and "cuda", for texts. */
 const char *tcd_device_kind_name(tcf_device_kind kind);
 

@@ -9,6 +9,7 @@
 
 #include <tcw/channel.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -410,25 +411,53 @@ static const char *library_obstacle(const struct tcd_device *device)
     return *device->facts.library_why ? device->facts.library_why : "NCCL cannot be loaded";
 }
 
-/* Of a group of the configuration, or of all devices: where nobody has joined yet. */
-static void choose_for_nobody(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcf_group *wanted)
+/* Every rank's kernels write into every other's memory. The first pair that cannot stands for all. */
+static void check_peers(struct tcd_choosing *choosing, const struct tcd_device *const *devices, uint32_t count)
+{
+    uint32_t i, j;
+
+    for (i = 0; i < count; i++)
+        for (j = 0; j < count; j++)
+            if (!*choosing->no_peers && !tcd_device_maps(devices[i], devices[j]))
+                snprintf(choosing->no_peers, sizeof(choosing->no_peers),
+                         "device %u cannot map the memory of device %u: these GPUs have no peer access", devices[i]->number,
+                         devices[j]->number);
+}
+
+/* NULL: the rank is of another node. */
+static const struct tcd_device *local_device(const struct tcd_daemon *daemon, const struct tcf_rank *rank)
 {
     uint32_t i;
 
-    for (i = 0; i < daemon->device_count; i++) {
-        const struct tcd_device *device = &daemon->devices[i];
+    for (i = 0; i < daemon->device_count && rank->node == daemon->config->local_node; i++)
+        if (daemon->devices[i].number == rank->device)
+            return &daemon->devices[i];
+    return NULL;
+}
 
-        if (wanted && device->number != wanted->ranks[0].device)
-            continue;
-        choosing->kind = tcd_device_kind_of(device);
-        choosing->no_library = choosing->kind == TCK_DEVICE_CUDA ? library_obstacle(device) : NULL;
-        return;
+/* Of a group of the configuration, or of all devices: where nobody has joined yet. */
+static void choose_for_nobody(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcf_group *wanted)
+{
+    const struct tcd_device *devices[TCW_MAX_RANKS];
+    uint32_t count = 0, i;
+
+    for (i = 0; i < choosing->nranks && i < (wanted ? wanted->size : daemon->device_count); i++) {
+        const struct tcd_device *device = wanted ? local_device(daemon, &wanted->ranks[i]) : &daemon->devices[i];
+
+        if (device && (!count || device->kind == devices[0]->kind))
+            devices[count++] = device;
     }
+    if (!count)
+        return;
+    choosing->kind = tcd_device_kind_of(devices[0]);
+    choosing->no_library = choosing->kind == TCK_DEVICE_CUDA ? library_obstacle(devices[0]) : NULL;
+    check_peers(choosing, devices, count);
 }
 
 void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcd_instance *instance,
                       const struct tcf_group *wanted, uint32_t nranks)
 {
+    const struct tcd_device *devices[TCW_MAX_RANKS];
     uint32_t i;
 
     *choosing = (struct tcd_choosing){.nranks = nranks,
@@ -446,6 +475,7 @@ void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *da
         const struct tcd_client *client = instance->members[i].client;
         const struct tcd_device *device = instance->members[i].device;
 
+        devices[i] = device;
         choosing->kind = tcd_device_kind_of(device);
         if (choosing->kind == TCK_DEVICE_CUDA && !choosing->no_library)
             choosing->no_library = library_obstacle(device);
@@ -454,4 +484,6 @@ void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *da
         if (client && (client->features & TCW_FEATURE_SERVED))
             choosing->served_ranks |= 1ull << i;
     }
+    if (instance)
+        check_peers(choosing, devices, instance->size);
 }

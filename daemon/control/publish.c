@@ -61,6 +61,18 @@ static void add_facts(struct tcw_stats_device *row, const struct tcd_ex_facts *f
     tcw_text_set(row->library_why, sizeof(row->library_why), facts->library_why);
 }
 
+static uint64_t unmapped_bits(const struct tcd_device *device)
+{
+    const struct tcd_daemon *daemon = device->daemon;
+    uint64_t bits = 0;
+    uint32_t i;
+
+    for (i = 0; i < daemon->device_count; i++)
+        if (daemon->devices[i].number < 64 && !tcd_device_maps(device, &daemon->devices[i]))
+            bits |= 1ull << daemon->devices[i].number;
+    return bits;
+}
+
 static void publish_device(const struct tcd_device *device, uint32_t index)
 {
     const char *trouble;
@@ -71,6 +83,7 @@ static void publish_device(const struct tcd_device *device, uint32_t index)
     memcpy(row.note, device->note, sizeof(row.note));
     if (device->known)
         add_facts(&row, &device->facts);
+    row.unmapped_bits = unmapped_bits(device);
     trouble = device->executor ? tcd_executor_trouble(device->executor, &code) : NULL;
     if (trouble) {
         tcw_text_set(row.problem, sizeof(row.problem), trouble);

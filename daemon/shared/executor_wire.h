@@ -41,13 +41,15 @@ typedef enum tcd_ex_opcode {
     TCD_EX_VIOLATION = 36, /* the client behind an attachment broke the ring protocol: text; control closes that client */
 } tcd_ex_opcode;
 
-enum { TCD_EX_BLOB_BYTES = 128 };
+enum { TCD_EX_BLOB_BYTES = 128, TCD_EX_PEERS = 32 };
 
 /* What an executor finds out about its GPU and tells with READY. Host devices: all zero. */
 struct tcd_ex_facts {
     struct tck_device_facts device;
     uint32_t library;     /* version of NCCL as it counts, 22803; 0: none */
     char library_why[96]; /* why there is none */
+    uint32_t peer_count;
+    struct tck_device_peer peers[TCD_EX_PEERS]; /* of the other GPUs that it sees */
 };
 
 struct tcd_ex_message {

@@ -20,6 +20,14 @@ int tck_device_open(const unsigned char *uuid, int ordinal, struct tck_device **
     return TCW_ENOTSUP;
 }
 
+unsigned tck_device_peers(const struct tck_device *device, struct tck_device_peer *peers, unsigned most)
+{
+    (void)device;
+    (void)peers;
+    (void)most;
+    return 0;
+}
+
 void tck_device_close(struct tck_device *device)
 {
     (void)device;

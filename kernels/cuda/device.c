@@ -123,6 +123,27 @@ static void read_facts(struct tck_device *device)
     facts->fabric = tck_cuda_memory_probe(device, true, facts->fabric_why, sizeof(facts->fabric_why)) == 0;
 }
 
+unsigned tck_device_peers(const struct tck_device *device, struct tck_device_peer *peers, unsigned most)
+{
+    const struct tck_cuda_driver *driver = tck_cuda_driver();
+    unsigned found = 0;
+    int count = 0;
+    if (driver->cuDeviceGetCount(&count) != CUDA_SUCCESS)
+        return 0;
+    for (int i = 0; i < count && found < most; i++) {
+        CUdevice peer;
+        CUuuid uuid;
+        int can = 0;
+        if (driver->cuDeviceGet(&peer, i) != CUDA_SUCCESS || peer == device->ordinal ||
+            driver->cuDeviceGetUuid(&uuid, peer) != CUDA_SUCCESS ||
+            driver->cuDeviceCanAccessPeer(&can, device->ordinal, peer) != CUDA_SUCCESS)
+            continue;
+        peers[found].mapped = can != 0;
+        memcpy(peers[found++].uuid, uuid.bytes, TCK_UUID_BYTES);
+    }
+    return found;
+}
+
 static void say_uuid(const unsigned char *uuid, char *text, size_t bytes)
 {
     char digits[2 * TCK_UUID_BYTES + 1];

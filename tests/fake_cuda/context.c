@@ -10,6 +10,7 @@
 static struct fake_context contexts[FAKE_MAX_DEVICES]; /* by ordinal */
 static int visible = -1;                               /* -1: cuInit has not been called */
 static uint64_t bytes_per_device = UINT64_C(8) << 30;
+static unsigned island = FAKE_MAX_DEVICES; /* GPUs that reach each other */
 
 static _Thread_local struct {
     struct fake_context *stack[64];
@@ -74,7 +75,7 @@ static int choose_visible(const char *list, unsigned machine)
 CUresult fake_devices_init(void)
 {
     const char *count_text = getenv("TRTCOLL_FAKE_GPUS"), *memory_text = getenv("TRTCOLL_FAKE_GPU_MEMORY");
-    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+    const char *list = getenv("CUDA_VISIBLE_DEVICES"), *island_text = getenv("TRTCOLL_FAKE_ISLAND");
     unsigned machine = count_text ? (unsigned)atoi(count_text) : 4;
     if (visible >= 0)
         return visible ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
@@ -82,6 +83,8 @@ CUresult fake_devices_init(void)
         machine = FAKE_MAX_DEVICES;
     if (memory_text)
         bytes_per_device = strtoull(memory_text, NULL, 0);
+    if (island_text && atoi(island_text) > 0)
+        island = (unsigned)atoi(island_text);
     if (list) {
         visible = choose_visible(list, machine);
     } else {
@@ -123,6 +126,11 @@ struct fake_context *fake_context_current(void)
 uint64_t fake_device_bytes(void)
 {
     return bytes_per_device;
+}
+
+bool fake_context_reaches(const struct fake_context *context, unsigned index)
+{
+    return context->index / island == index / island;
 }
 
 CUresult fake_context_check(struct fake_context *context)
@@ -234,7 +242,7 @@ CUresult cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer)
         return result;
     if (!fake_context_of_ordinal(peer))
         return fake_leave(CUDA_ERROR_INVALID_DEVICE);
-    *can = device != peer;
+    *can = device != peer && fake_context_reaches(context, fake_context_of_ordinal(peer)->index);
     return fake_leave(CUDA_SUCCESS);
 }
 

@@ -24,6 +24,8 @@ struct fake_context *fake_context_of_ordinal(int ordinal); /* NULL: no such devi
 int fake_ordinal_of_index(unsigned index);                 /* -1: this process does not see it */
 struct fake_context *fake_context_current(void);           /* NULL: none */
 uint64_t fake_device_bytes(void);
+/* May this context's device be given memory of the device with this index? */
+bool fake_context_reaches(const struct fake_context *context, unsigned index);
 
 /* What is wrong with using this context now: dead, faulted; 0 nothing. */
 CUresult fake_context_check(struct fake_context *context);

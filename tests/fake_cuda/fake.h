@@ -13,6 +13,7 @@
  * Environment, read once:
  *   TRTCOLL_FAKE_GPUS         number of devices (4; at most 16)
  *   TRTCOLL_FAKE_GPU_MEMORY   bytes of one device that one process can allocate (8 GiB)
+ *   TRTCOLL_FAKE_ISLAND       so many GPUs at a time can map each other's memory (all of them)
  *   TRTCOLL_FAKE_FAULTS       file with faults to inject, see inject.h
  *   CUDA_VISIBLE_DEVICES      as for the real driver: ordinals or "GPU-<uuid>"
  *

@@ -141,7 +141,9 @@ CUresult cuIpcOpenMemHandle(CUdeviceptr *address, CUipcMemHandle handle, unsigne
         close(fd);
         return fake_leave(CUDA_ERROR_INVALID_VALUE);
     }
-    result = map_whole(FAKE_IPC, allocation, fake_context_current(), address);
+    result = fake_context_reaches(fake_context_current(), allocation->index)
+                 ? map_whole(FAKE_IPC, allocation, fake_context_current(), address)
+                 : CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
     fake_allocation_release(allocation);
     return fake_leave(result);
 }

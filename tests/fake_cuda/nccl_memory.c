@@ -36,6 +36,9 @@ ncclResult_t ncclMemAlloc(void **pointer, size_t bytes)
         cuda = cuMemMap(address, whole, 0, handle, 0);
     access.location = prop.location;
     for (int i = 0; i < count && !cuda; i++) {
+        int can = i == device;
+        if (!can && (cuDeviceCanAccessPeer(&can, i, device) || !can))
+            continue;
         access.location.id = i;
         cuda = cuMemSetAccess(address, whole, &access, 1);
     }

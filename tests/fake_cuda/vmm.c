@@ -334,8 +334,11 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 static bool permit(struct fake_mapping *mapping, const void *arg)
 {
     const CUmemAccessDesc *desc = arg;
+    const struct fake_context *context = fake_context_of_ordinal(desc->location.id);
     uint32_t bit = UINT32_C(1) << desc->location.id;
     int protection;
+    if (!fake_context_reaches(context, mapping->allocation->index))
+        return false;
     mapping->readable &= ~bit;
     mapping->writable &= ~bit;
     if (desc->flags & CU_MEM_ACCESS_FLAGS_PROT_READ)
@@ -359,7 +362,7 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
         else if (!fake_context_of_ordinal(desc[i].location.id))
             result = CUDA_ERROR_INVALID_DEVICE;
         else if (!each_mapping((uintptr_t)address, bytes, permit, &desc[i]))
-            result = CUDA_ERROR_OPERATING_SYSTEM;
+            result = CUDA_ERROR_INVALID_DEVICE; /* a GPU that the memory's cannot reach */
     }
     return fake_leave(result);
 }

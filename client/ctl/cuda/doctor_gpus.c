@@ -170,9 +170,16 @@ static double pair_rate(const struct gpu *from, const struct gpu *to, uint32_t p
 {
     struct tck_memory mapped = {.fd = -1};
     float milliseconds = 0;
-    int fd = dup(to->memory.fd), code = fd < 0 ? TCW_EIO : tck_memory_import(from->device, fd, PEER_BYTES, &mapped);
+    int possible = 0, fd, code;
     CUresult result;
 
+    tck_cuda_driver()->cuDeviceCanAccessPeer(&possible, tck_cuda_ordinal(from->device), tck_cuda_ordinal(to->device));
+    if (!possible) {
+        snprintf(why, why_bytes, "the driver says that they have no peer access");
+        return 0;
+    }
+    fd = dup(to->memory.fd);
+    code = fd < 0 ? TCW_EIO : tck_memory_import(from->device, fd, PEER_BYTES, &mapped);
     if (code) {
         snprintf(why, why_bytes, "cannot be mapped: %s", tcw_error_text(code));
         if (fd >= 0)

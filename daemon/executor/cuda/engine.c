@@ -305,6 +305,7 @@ int tcd_ex_cuda_engine(const char *name, struct tcd_ex_engine **out, struct tcd_
     int rc = open_device(name, &engine->engine.device, text);
     if (rc == 0) {
         facts->device = *tck_device_facts(engine->engine.device);
+        facts->peer_count = tck_device_peers(engine->engine.device, facts->peers, TCD_EX_PEERS);
         if (!facts->device.stream_words) {
             snprintf(text, TCW_TEXT_BYTES, "%s has no 64-bit stream memory operations", facts->device.name);
             tck_device_close(engine->engine.device);

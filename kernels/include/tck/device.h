@@ -51,4 +51,12 @@ struct tck_device_facts {
 };
 const struct tck_device_facts *tck_device_facts(const struct tck_device *device);
 
+/* Another GPU that this process sees. */
+struct tck_device_peer {
+    unsigned char uuid[TCK_UUID_BYTES];
+    bool mapped; /* the device's kernels can be given its memory, as the driver says */
+};
+/* Fills in at most `most` of them and returns how many. About GPUs that are not among them nothing is known. */
+unsigned tck_device_peers(const struct tck_device *device, struct tck_device_peer *peers, unsigned most);
+
 #endif

@@ -75,7 +75,8 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     TEXT(pci, TCW_STATS_TEXT, "its PCI address")                                                                                           \
     TEXT(fabric_why, 96, "why there are no fabric handles")                                                                                \
     TEXT(library_why, 96, "why there is no NCCL")                                                                                          \
-    TEXT(problem, TCW_TEXT_BYTES, "why nothing can run on it, in full")
+    TEXT(problem, TCW_TEXT_BYTES, "why nothing can run on it, in full")                                                                    \
+    U64(unmapped_bits, ID, "bitmap", "numbers of devices whose memory this GPU cannot map")
 
 #define TCW_STATS_CLIENT_FIELDS(U64, TEXT, ARRAY)                                                                                          \
     U64(client, ID, "", "client id")                                                                                                       \
