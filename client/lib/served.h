@@ -74,13 +74,14 @@ int tcc_served_notify_fd(struct tcc_served *served);
 
 /*
  * Without the lock: are there completions that nobody has taken? If not, the event of every completion that was published before is done.
- * Two loads, so that polling disturbs neither the executor nor other waiters.
+ * Loads only, so that polling disturbs neither the executor nor other waiters; the last one is for who is overtaken by a whole round of the
+ * ring between the first two.
  */
 static inline bool tcc_served_news(const struct tcc_served *served)
 {
     uint32_t taken = atomic_load_explicit(&served->taken, memory_order_acquire);
 
-    return atomic_load_explicit(&served->ring.indices->cq_tail, memory_order_relaxed) != taken;
+    return tcw_ring_completed(&served->ring, taken) || atomic_load_explicit(&served->taken, memory_order_relaxed) != taken;
 }
 
 static inline uint32_t tcc_served_in_flight(struct tcc_served *served)

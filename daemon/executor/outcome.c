@@ -73,5 +73,5 @@ void tcd_ex_complete(struct tcd_ex_attachment *attachment, uint64_t user_data, i
     if (tcw_ring_complete(&attachment->ring, &cqe) < 0)
         tcd_ex_violate(attachment, "a completion has no room: more requests in flight than completion entries");
     else if (atomic_load_explicit(&attachment->ring.indices->cq_sleep, memory_order_relaxed))
-        wake_client(attachment); /* the fence between tail and flag stands in tcw_ring_complete */
+        wake_client(attachment); /* the fence between entry and flag stands in tcw_ring_complete */
 }

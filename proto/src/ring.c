@@ -25,7 +25,7 @@ static uint64_t whole_pages(uint64_t bytes)
 /* Where the words begin, or the ring ends that has none. */
 static uint64_t words_offset(uint32_t sq_entries, uint32_t cq_entries)
 {
-    return whole_pages(cq_offset(sq_entries) + (uint64_t)cq_entries * sizeof(struct tcw_cqe));
+    return whole_pages(cq_offset(sq_entries) + (uint64_t)cq_entries * sizeof(union tcw_cq_entry));
 }
 
 static uint64_t captured_offset(uint32_t sq_entries, uint32_t cq_entries)
@@ -49,7 +49,7 @@ static void header_fill(struct tcw_ring_header *header, uint32_t sq_entries, uin
     header->abi = TCW_ABI_MAX;
     header->header_bytes = TCW_RING_HEADER_BYTES;
     header->sq_entry_bytes = sizeof(union tcw_sq_entry);
-    header->cq_entry_bytes = sizeof(struct tcw_cqe);
+    header->cq_entry_bytes = sizeof(union tcw_cq_entry);
     header->sq_entries = sq_entries;
     header->cq_entries = cq_entries;
     header->indices_offset = TCW_RING_HEADER_BYTES;
@@ -96,7 +96,7 @@ int tcw_ring_open(struct tcw_ring *ring, void *base, uint64_t bytes, int sq_even
     ring->bytes = bytes;
     ring->indices = (struct tcw_ring_indices *)(ring->base + header.indices_offset);
     ring->sq = (union tcw_sq_entry *)(ring->base + header.sq_offset);
-    ring->cq = (struct tcw_cqe *)(ring->base + header.cq_offset);
+    ring->cq = (union tcw_cq_entry *)(ring->base + header.cq_offset);
     ring->words = header.words_offset ? (struct tcw_words *)(ring->base + header.words_offset) : NULL;
     ring->captured = header.captured_offset ? (struct tcw_captured *)(ring->base + header.captured_offset) : NULL;
     ring->sq_entries = header.sq_entries;
@@ -122,7 +122,7 @@ static bool has_room(uint32_t *seen, const _Atomic uint32_t *head, uint32_t loca
 
 /*
  * Asks for an entry that will be written next, while nobody waits for it. The other side has read it one turn of the ring ago, so without
- * this the store would wait for its processor to let go, and with it the tail that follows.
+ * this the stores would wait for its processor to let go.
  */
 static void claim(const void *entry)
 {
@@ -133,35 +133,54 @@ static void claim(const void *entry)
 #endif
 }
 
+/* Writes `bytes` of an entry for this position. Its first word, which says that it is there, comes last. */
+static void publish(_Atomic uint32_t *mark, const void *entry, size_t bytes, uint32_t position, uint32_t entries)
+{
+    uint32_t first;
+
+    memcpy(&first, entry, sizeof(first));
+    first &= ~((uint32_t)TCW_RING_PHASE << 16);
+    if (!(position & entries))
+        first |= (uint32_t)TCW_RING_PHASE << 16;
+    memcpy((unsigned char *)mark + sizeof(first), (const unsigned char *)entry + sizeof(first), bytes - sizeof(first));
+    atomic_store_explicit(mark, first, memory_order_release);
+}
+
+static void publish_submission(struct tcw_ring *ring, uint32_t position, const void *entry)
+{
+    publish(&ring->sq[position & (ring->sq_entries - 1)].mark, entry, sizeof(union tcw_sq_entry), position, ring->sq_entries);
+}
+
 int tcw_ring_submit(struct tcw_ring *ring, const struct tcw_sqe *head, const struct tcw_ref *refs, bool *wake)
 {
-    uint32_t needed = tcw_sqe_entries(head->ref_count), mask = ring->sq_entries - 1, done, i;
+    uint32_t needed = tcw_sqe_entries(head->ref_count), first = ring->sq_local, next, done, i;
+    struct tcw_sqe begin = *head;
 
     *wake = false;
     if (!has_room(&ring->sq_head_seen, &ring->indices->sq_head, ring->sq_local, needed, ring->sq_entries))
         return TCW_EAGAIN;
 
-    struct tcw_sqe first = *head;
     done = head->ref_count < TCW_SQE_HEAD_REFS ? head->ref_count : TCW_SQE_HEAD_REFS;
-    memset(first.refs, 0, sizeof(first.refs));
+    memset(begin.refs, 0, sizeof(begin.refs));
     if (done)
-        memcpy(first.refs, refs, done * sizeof(*refs));
-    ring->sq[ring->sq_local & mask].head = first;
+        memcpy(begin.refs, refs, done * sizeof(*refs));
     for (i = 1; i < needed; i++) {
-        struct tcw_sqe_continuation next = {.op = TCW_SQE_CONTINUATION, .sequence = head->sequence};
+        struct tcw_sqe_continuation more = {.op = TCW_SQE_CONTINUATION, .sequence = head->sequence};
         uint32_t count = head->ref_count - done < TCW_SQE_CONT_REFS ? head->ref_count - done : TCW_SQE_CONT_REFS;
 
-        memcpy(next.refs, refs + done, count * sizeof(*refs));
-        ring->sq[(ring->sq_local + i) & mask].continuation = next;
+        memcpy(more.refs, refs + done, count * sizeof(*refs));
+        publish_submission(ring, first + i, &more);
         done += count;
     }
     ring->sq_local += needed;
     atomic_store_explicit(&ring->indices->sq_tail, ring->sq_local, memory_order_release);
-    /* Peer: tcw_ring_arm_executor. Either it sees our tail, or we see its flag. */
+    publish_submission(ring, first, &begin);
+    /* Peer: tcw_ring_arm_executor. Either it sees our entry, or we see its flag. */
     atomic_thread_fence(memory_order_seq_cst);
     *wake = atomic_load_explicit(&ring->indices->sq_sleep, memory_order_relaxed) != 0;
-    claim(&ring->sq[ring->sq_local & mask]);
-    claim((const unsigned char *)&ring->sq[ring->sq_local & mask] + TCW_LINE);
+    next = ring->sq_local & (ring->sq_entries - 1);
+    claim(&ring->sq[next]);
+    claim((const unsigned char *)&ring->sq[next] + TCW_LINE);
     return 0;
 }
 
@@ -177,16 +196,34 @@ static uint32_t pairs(const struct tcw_ring *ring, const struct tcw_sqe *head)
     return !ring->words ? 1 : head->flags & TCW_SQE_CAPTURED ? TCW_CAPTURED : ring->cq_entries;
 }
 
+/* The continuation entries of the request that begins at sq_local. */
+static int gather(const struct tcw_ring *ring, struct tcw_request *request, uint32_t entries, const char **why)
+{
+    uint32_t done = TCW_SQE_HEAD_REFS, mask = ring->sq_entries - 1, i, j;
+
+    for (i = 1; i < entries; i++) {
+        uint32_t position = ring->sq_local + i;
+        struct tcw_sqe_continuation next;
+
+        if (!tcw_ring_there(&ring->sq[position & mask].mark, position, ring->sq_entries))
+            return violation(why, "a request was published before all of its entries");
+        next = ring->sq[position & mask].continuation; /* the only read of this entry */
+        if (next.op != TCW_SQE_CONTINUATION || next.flags & ~(unsigned)TCW_RING_PHASE || next.sequence != request->head.sequence)
+            return violation(why, "a continuation entry does not belong to its head");
+        for (j = 0; j < TCW_SQE_CONT_REFS && done < request->head.ref_count; j++)
+            request->refs[done++] = next.refs[j];
+    }
+    return 1;
+}
+
 int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char **why)
 {
-    uint32_t available = atomic_load_explicit(&ring->indices->sq_tail, memory_order_acquire) - ring->sq_local;
-    uint32_t mask = ring->sq_entries - 1, entries, done, i, j;
+    uint32_t entries;
 
-    if (!available)
+    if (!tcw_ring_pending(ring))
         return 0;
-    if (available > ring->sq_entries)
-        return violation(why, "submission tail is further ahead than the ring is long");
-    request->head = ring->sq[ring->sq_local & mask].head; /* the only read of this entry */
+    request->head = ring->sq[ring->sq_local & (ring->sq_entries - 1)].head; /* the only read of this entry */
+    request->head.flags &= (uint16_t)~TCW_RING_PHASE;
     if (request->head.op == TCW_SQE_CONTINUATION)
         return violation(why, "a continuation entry without a head");
     if (request->head.flags & ~(unsigned)TCW_SQE_FLAGS_KNOWN)
@@ -198,37 +235,24 @@ int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char
     if (request->head.ref_count > TCW_MAX_REFS)
         return violation(why, "more buffer references than one request may have");
     entries = tcw_sqe_entries(request->head.ref_count);
-    if (entries > available)
-        return violation(why, "a request was published before all of its entries");
-    done = request->head.ref_count < TCW_SQE_HEAD_REFS ? request->head.ref_count : TCW_SQE_HEAD_REFS;
-    memcpy(request->refs, request->head.refs, done * sizeof(struct tcw_ref));
-    for (i = 1; i < entries; i++) {
-        struct tcw_sqe_continuation next = ring->sq[(ring->sq_local + i) & mask].continuation;
-
-        if (next.op != TCW_SQE_CONTINUATION || next.reserved || next.sequence != request->head.sequence)
-            return violation(why, "a continuation entry does not belong to its head");
-        for (j = 0; j < TCW_SQE_CONT_REFS && done < request->head.ref_count; j++)
-            request->refs[done++] = next.refs[j];
-    }
+    if (entries > ring->sq_entries)
+        return violation(why, "a request is longer than the ring");
+    memcpy(request->refs, request->head.refs, sizeof(request->head.refs));
+    if (entries > 1 && gather(ring, request, entries, why) < 0)
+        return TCW_EPROTO;
     ring->sq_local += entries;
     atomic_store_explicit(&ring->indices->sq_head, ring->sq_local, memory_order_release);
     claim(&ring->cq[ring->cq_local & (ring->cq_entries - 1)]);
     return 1;
 }
 
-bool tcw_ring_pending(const struct tcw_ring *ring)
-{
-    return atomic_load_explicit(&ring->indices->sq_tail, memory_order_acquire) != ring->sq_local;
-}
-
 int tcw_ring_complete(struct tcw_ring *ring, const struct tcw_cqe *cqe)
 {
     if (!has_room(&ring->cq_head_seen, &ring->indices->cq_head, ring->cq_local, 1, ring->cq_entries))
         return TCW_EPROTO;
-    ring->cq[ring->cq_local & (ring->cq_entries - 1)] = *cqe;
+    publish(&ring->cq[ring->cq_local & (ring->cq_entries - 1)].mark, cqe, sizeof(*cqe), ring->cq_local, ring->cq_entries);
     ring->cq_local++;
-    atomic_store_explicit(&ring->indices->cq_tail, ring->cq_local, memory_order_release);
-    /* Peer: tcw_ring_arm_client. Either it sees our tail, or we see its flag. */
+    /* Peer: tcw_ring_arm_client. Either it sees our entry, or we see its flag. */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&ring->indices->cq_sleep, memory_order_relaxed))
         tcw_ring_wake(ring->cq_event);
@@ -237,28 +261,30 @@ int tcw_ring_complete(struct tcw_ring *ring, const struct tcw_cqe *cqe)
 
 int tcw_ring_reap(struct tcw_ring *ring, struct tcw_cqe *cqe)
 {
-    uint32_t available = atomic_load_explicit(&ring->indices->cq_tail, memory_order_acquire) - ring->cq_local;
-
-    if (!available)
+    if (!tcw_ring_completed(ring, ring->cq_local))
         return 0;
-    if (available > ring->cq_entries)
+    *cqe = ring->cq[ring->cq_local & (ring->cq_entries - 1)].cqe; /* the only read of this entry */
+    cqe->flags &= (uint16_t)~TCW_RING_PHASE;
+    if (cqe->flags)
         return TCW_EPROTO;
-    *cqe = ring->cq[ring->cq_local & (ring->cq_entries - 1)];
     ring->cq_local++;
     atomic_store_explicit(&ring->indices->cq_head, ring->cq_local, memory_order_release);
     return 1;
 }
 
-/* True if it is safe to block: the flag stands and, seen after it, the peer's index has not moved. */
-static bool arm(_Atomic uint32_t *flag, const _Atomic uint32_t *index, uint32_t local)
+/* The flag stands, and what is looked at afterwards is no older than that. Peers: the fences in tcw_ring_submit and tcw_ring_complete. */
+static void raise_flag(_Atomic uint32_t *flag)
 {
     atomic_store_explicit(flag, 1, memory_order_relaxed);
-    /* Peers: the fences behind the tail stores in tcw_ring_submit and tcw_ring_complete. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load_explicit(index, memory_order_acquire) == local)
-        return true;
-    atomic_store_explicit(flag, 0, memory_order_relaxed);
-    return false;
+}
+
+/* True if it is safe to block: nothing has come before the flag stood. */
+static bool keep_flag(_Atomic uint32_t *flag, bool news)
+{
+    if (news)
+        atomic_store_explicit(flag, 0, memory_order_relaxed);
+    return !news;
 }
 
 /* Empties the eventfd, so that the next block waits for a new wake-up. */
@@ -274,7 +300,8 @@ static void disarm(_Atomic uint32_t *flag, int event)
 
 bool tcw_ring_arm_executor(struct tcw_ring *ring)
 {
-    return arm(&ring->indices->sq_sleep, &ring->indices->sq_tail, ring->sq_local);
+    raise_flag(&ring->indices->sq_sleep);
+    return keep_flag(&ring->indices->sq_sleep, tcw_ring_pending(ring));
 }
 void tcw_ring_disarm_executor(struct tcw_ring *ring)
 {
@@ -282,7 +309,8 @@ void tcw_ring_disarm_executor(struct tcw_ring *ring)
 }
 bool tcw_ring_arm_client(struct tcw_ring *ring)
 {
-    return arm(&ring->indices->cq_sleep, &ring->indices->cq_tail, ring->cq_local);
+    raise_flag(&ring->indices->cq_sleep);
+    return keep_flag(&ring->indices->cq_sleep, tcw_ring_completed(ring, ring->cq_local));
 }
 void tcw_ring_disarm_client(struct tcw_ring *ring)
 {

@@ -60,7 +60,6 @@ static void serve(const uint8_t *data, size_t size)
     while (size > 0 && !dead) {
         const char *why = NULL;
         struct tcw_cqe cqe = {.user_data = 1};
-        atomic_store(&ring.indices->sq_tail, ring.sq_local + number(&data, &size) % 64u);
         atomic_store(&ring.indices->sq_head, number(&data, &size));
         atomic_store(&ring.indices->cq_head, ring.cq_local - number(&data, &size) % 16u);
         size_t part = size < 16 * sizeof(union tcw_sq_entry) ? size : 16 * sizeof(union tcw_sq_entry);
@@ -82,9 +81,37 @@ static void serve(const uint8_t *data, size_t size)
     free(memory);
 }
 
+/* The client's side, with an executor that writes anything. */
+static void reap(const uint8_t *data, size_t size)
+{
+    uint64_t bytes = tcw_ring_bytes(8, 16, false);
+    uint8_t *memory = aligned_alloc(4096, bytes);
+    struct tcw_ring ring;
+    struct tcw_cqe cqe;
+    int code = 0;
+    require(memory != NULL);
+    memset(memory, 0, bytes);
+    require(tcw_ring_format(memory, bytes, 8, 16, false, 1, 2) == 0 && tcw_ring_open(&ring, memory, bytes, -1, -1) == 0);
+    ring.cq_local = number(&data, &size);
+    while (size > 0 && code == 0) {
+        size_t part = size < 16 * sizeof(union tcw_cq_entry) ? size : 16 * sizeof(union tcw_cq_entry);
+        memcpy(ring.cq, data, part);
+        data += part;
+        size -= part;
+        uint32_t before = ring.cq_local;
+        while ((code = tcw_ring_reap(&ring, &cqe)) == 1)
+            require(!cqe.flags && ring.cq_local - before <= ring.cq_entries);
+        require(code == 0 || code == TCW_EPROTO);
+        if (tcw_ring_arm_client(&ring))
+            tcw_ring_disarm_client(&ring);
+    }
+    free(memory);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     open_anything(data, size);
     serve(data, size);
+    reap(data, size);
     return 0;
 }

@@ -182,51 +182,77 @@ static void foreign_memory_body(struct proc_me *me)
 
 static void violations_body(struct proc_me *me)
 {
-    static const char *const lies[] = {"tail far ahead", "tail behind",    "lonely continuation", "unknown flags",
-                                       "reserved bits",  "half a request", "too many references", "torn continuation"};
+    static const char *const lies[] = {"lonely continuation", "unknown flags",       "flags of GPUs", "reserved bits",
+                                       "half a request",      "too many references", "all are heads", "torn continuation"};
     for (unsigned lie = 0; lie < sizeof(lies) / sizeof(lies[0]); lie++) {
         struct raw raw;
         struct raw_ring ring;
         struct tcw_ref refs[2];
         begin(me, &raw, &ring);
-        struct tcw_ring_indices *indices = ring.ring.indices;
         union tcw_sq_entry *entry = &ring.ring.sq[0];
         struct tcw_sqe head = raw_ring_good(&ring, refs);
-        uint32_t tail = 1;
         memcpy(head.refs, refs, sizeof(refs));
         switch (lie) {
         case 0:
-            tail = ring.ring.sq_entries + 1;
-            break;
-        case 1:
-            tail = 0xfffffff0u;
-            break;
-        case 2:
             head.op = TCW_SQE_CONTINUATION;
             break;
-        case 3:
+        case 1:
             head.flags = 0x4000;
             break;
-        case 4:
+        case 2:
+            head.flags = TCW_SQE_CAPTURED;
+            break;
+        case 3:
             head.pair = 7;
             break;
-        case 5:
+        case 4:
             head.ref_count = 9;
             break;
-        case 6:
+        case 5:
             head.ref_count = 0xffff;
             break;
-        default:
+        case 6:
             head.ref_count = 9;
-            tail = 2; /* the second entry is zero, not a continuation */
+            entry[1].head = head;
+            entry[1].head.flags |= TCW_RING_PHASE;
+            break;
+        default: /* the second entry is there, but of another request */
+            head.ref_count = 9;
+            entry[1].continuation.op = TCW_SQE_CONTINUATION;
+            entry[1].continuation.flags = TCW_RING_PHASE;
+            entry[1].continuation.sequence = head.sequence + 1;
             break;
         }
+        head.flags |= TCW_RING_PHASE;
         entry->head = head;
-        atomic_store(&indices->sq_tail, tail);
         poke(&ring);
         raw_expelled(&raw, lies[lie]);
         raw_ring_close(&ring);
     }
+}
+
+/* What the client says it has posted is asked only when it gives plans back: lies there are its own loss, and cost no connection. */
+static void tails_body(struct proc_me *me)
+{
+    static const uint32_t lies[] = {0x7fffffffu, 0xfffffff0u, 5000, 1};
+    struct raw raw;
+    struct raw_ring ring;
+    struct tcw_ref refs[2];
+    begin(me, &raw, &ring);
+    for (unsigned lie = 0; lie < sizeof(lies) / sizeof(lies[0]); lie++) {
+        struct tcw_sqe head = raw_ring_good(&ring, refs);
+        atomic_store(&ring.ring.indices->sq_tail, lies[lie]);
+        poke(&ring);
+        CHECK_EQ(raw_ring_run(&ring, head, refs), 0);
+        atomic_store(&ring.ring.indices->sq_tail, lies[lie]);
+        struct tcw_plan_create create = {.group_id = ring.group_id, .desc = ring.desc};
+        CHECK_EQ(raw_ask(&raw, TCW_MSG_PLAN_CREATE, &create, NULL, 0), TCW_MSG_PLAN_READY);
+        struct tcw_plan_release release = {.plan = raw.packet.payload.PLAN_READY.plan};
+        CHECK_EQ(raw_ask(&raw, TCW_MSG_PLAN_RELEASE, &release, NULL, 0), TCW_MSG_OK);
+        raw_alive(&raw, "a tail from nowhere");
+    }
+    raw_close(&raw);
+    raw_ring_close(&ring);
 }
 
 /* More requests in flight than completions have room, with a completion head that lies. */
@@ -462,6 +488,7 @@ static void test_hostile(void **state)
         {"buffers longer than their memory", short_memory_body},
         {"memory of others", foreign_memory_body},
         {"violations of the ring", violations_body},
+        {"tails from nowhere", tails_body},
         {"lies about completions", completions_body},
         {"noise everywhere", noise_body},
         {"cutting and sealing", files_body},

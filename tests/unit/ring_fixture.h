@@ -28,6 +28,33 @@ static inline int ring_fixture_make(struct ring_fixture *fixture, uint32_t sq, u
     return tcw_ring_open(&fixture->executor, fixture->memory, fixture->bytes, sq_event, cq_event);
 }
 
+/* Makes an entry say that it holds what stands at `position`, whatever that is: what a client writes that uses no function of ours. */
+static inline void ring_entry_publish(const struct tcw_ring *ring, uint32_t position)
+{
+    _Atomic uint32_t *mark = &ring->sq[position % ring->sq_entries].mark;
+    uint32_t phase = (uint32_t)TCW_RING_PHASE << 16;
+
+    atomic_store(mark, (atomic_load(mark) & ~phase) | (position & ring->sq_entries ? 0 : phase));
+}
+
+/* As if both rings had been in use up to `position`. */
+static inline void ring_fixture_start(struct ring_fixture *fixture, uint32_t position)
+{
+    const struct tcw_ring *ring = &fixture->client;
+    uint32_t phase = (uint32_t)TCW_RING_PHASE << 16, i;
+
+    for (i = 1; i <= ring->sq_entries; i++)
+        ring_entry_publish(ring, position - i);
+    for (i = 1; i <= ring->cq_entries; i++)
+        atomic_store(&ring->cq[(position - i) % ring->cq_entries].mark, (position - i) & ring->cq_entries ? 0 : phase);
+    atomic_store(&ring->indices->sq_tail, position);
+    atomic_store(&ring->indices->sq_head, position);
+    atomic_store(&ring->indices->cq_head, position);
+    fixture->client.sq_local = fixture->executor.sq_local = position;
+    fixture->client.cq_local = fixture->executor.cq_local = position;
+    fixture->client.sq_head_seen = fixture->executor.cq_head_seen = position;
+}
+
 static inline void ring_fixture_free(struct ring_fixture *fixture)
 {
     free(fixture->memory);

@@ -3,6 +3,7 @@
  * is reported; nobody can hold an executor's thread or reach memory that is not theirs.
  */
 #include "executor_fixture.h"
+#include "ring_fixture.h"
 
 #include <fcntl.h>
 
@@ -204,7 +205,8 @@ static union tcw_sq_entry *next_entry(struct world_rank *member)
 
 static void publish(struct world_rank *member, uint32_t entries)
 {
-    atomic_store(&member->ring.indices->sq_tail, member->ring.sq_local + entries);
+    while (entries-- > 0) /* the first one last */
+        ring_entry_publish(&member->ring, member->ring.sq_local + entries);
     tcw_ring_wake(member->sq_event);
 }
 
@@ -220,11 +222,15 @@ static void test_broken_rings(void **state)
         union tcw_sq_entry *entry = next_entry(member);
         memset(entry, 0, sizeof *entry);
         switch (n) {
-        case 0:
-            publish(member, RING_ENTRIES + 1);
+        case 0: /* its continuation is not there */
+            entry->head.op = TCW_OP_ALL_REDUCE;
+            entry->head.ref_count = TCW_SQE_HEAD_REFS + 1;
+            publish(member, 1);
             break;
-        case 1:
-            publish(member, UINT32_MAX);
+        case 1: /* its continuation is there, and is none */
+            entry->head.op = TCW_OP_ALL_REDUCE;
+            entry->head.ref_count = TCW_SQE_HEAD_REFS + 1;
+            publish(member, 2);
             break;
         case 2:
             entry->head.op = TCW_SQE_CONTINUATION;
@@ -279,11 +285,11 @@ static void test_blocked_wake_up(void **state)
     atomic_store(&member->ring.indices->cq_sleep, 1);
     struct tcw_sqe nop = {.op = TCW_OP_NOP};
     world_submit(&world, 0, &nop, NULL);
-    while (atomic_load(&member->ring.indices->cq_tail) != 1)
+    while (!tcw_ring_completed(&member->ring, 0))
         sched_yield();
     atomic_store(&member->ring.indices->cq_sleep, 1);
     world_submit(&world, 0, &nop, NULL);
-    while (atomic_load(&member->ring.indices->cq_tail) != 2)
+    while (!tcw_ring_completed(&member->ring, 1))
         sched_yield();
     struct tcd_ex_message ping = {.opcode = TCD_EX_PING};
     assert_int_equal(world_call(&world, 0, &ping, NULL, 0, NULL), 0);

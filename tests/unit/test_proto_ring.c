@@ -65,9 +65,9 @@ static void expect_violation(struct ring_fixture *ring)
 static void test_bytes(void **state)
 {
     (void)state;
-    /* One header page, six index words of 128 bytes, 8 x 128, 8 x 32: 4096 + 768 + 1024 + 256, in whole pages. */
+    /* One header page, five index words of 128 bytes, 8 x 128, 8 x 32: 4096 + 640 + 1024 + 256, in whole pages. */
     assert_int_equal(tcw_ring_bytes(8, 8, false), 8192);
-    /* 4096 + 768 + 256 x 128 + 256 x 32 = 45824 */
+    /* 4096 + 640 + 256 x 128 + 256 x 32 = 45696 */
     assert_int_equal(tcw_ring_bytes(256, 256, false), 49152);
     static const uint32_t refused[] = {0, 1, 4, 7, 9, 24, 8191, 8192, 0x80000000u, 0xffffffffu};
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
@@ -158,13 +158,8 @@ static void test_indices_wrap_at_2_to_32(void **state)
     struct ring_fixture ring;
     (void)state;
     assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
-    uint32_t start = 0xfffffffdu;
-    atomic_store(&ring.client.indices->sq_tail, start);
-    atomic_store(&ring.client.indices->sq_head, start);
-    atomic_store(&ring.client.indices->cq_tail, start);
-    atomic_store(&ring.client.indices->cq_head, start);
-    ring.client.sq_local = ring.executor.sq_local = start;
-    ring.client.cq_local = ring.executor.cq_local = start;
+    ring_fixture_start(&ring, 0xfffffffdu);
+    expect_empty(&ring);
     for (uint32_t i = 0; i < 24; i++) {
         struct tcw_cqe cqe = {.user_data = i, .result = -(int)i};
         submit(&ring, i, 9);
@@ -256,21 +251,105 @@ static void test_hostile_indices(void **state)
         bool wake;
         struct tcw_sqe head = request(0, 0);
         assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
-        atomic_store(&ring.client.indices->sq_tail, lies[i]); /* client lies to the executor */
-        expect_violation(&ring);
+        atomic_store(&ring.client.indices->sq_tail, lies[i]); /* client lies to the executor: nothing is taken that is not there */
+        expect_empty(&ring);
+        submit(&ring, 0, 5);
+        atomic_store(&ring.client.indices->sq_tail, lies[i]);
+        expect(&ring, 0, 5);
+        expect_empty(&ring);
         /* A producer looks at its consumer's index only when the ring seems full: then it must not believe this. */
         atomic_store(&ring.client.indices->cq_head, lies[i]);
         for (unsigned entry = 0; entry < 8; entry++)
             assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), 0);
         assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), TCW_EPROTO);
-        atomic_store(&ring.client.indices->cq_tail, lies[i]); /* and a broken executor to the client */
-        assert_int_equal(tcw_ring_reap(&ring.client, &cqe), TCW_EPROTO);
-        atomic_store(&ring.client.indices->sq_head, lies[i]);
-        for (unsigned entry = 0; entry < 8; entry++)
+        atomic_store(&ring.client.indices->sq_head, 2 + lies[i]); /* and a broken executor to the client, which has used 2 entries */
+        for (unsigned entry = 0; entry < 6; entry++)
             assert_int_equal(tcw_ring_submit(&ring.client, &head, none, &wake), 0);
         assert_int_equal(tcw_ring_submit(&ring.client, &head, none, &wake), TCW_EAGAIN);
         ring_fixture_free(&ring);
     }
+}
+
+/* Entries that say they are there: no more is taken than the ring is long, however often they say so. */
+static void test_hostile_marks(void **state)
+{
+    (void)state;
+    for (uint32_t start = 0; start < 16; start++) {
+        struct ring_fixture ring;
+        struct tcw_request taken;
+        const char *why = NULL;
+        assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+        ring_fixture_start(&ring, start);
+        expect_empty(&ring);
+        for (uint32_t phase = 0; phase < 2; phase++) {
+            uint32_t before = ring.executor.sq_local;
+            for (unsigned i = 0; i < 8; i++)
+                atomic_store(&ring.client.sq[i].mark, phase << 31); /* a NOP */
+            while (tcw_ring_take(&ring.executor, &taken, &why) == 1) {
+                assert_int_equal(taken.head.flags, 0);
+                assert_true(ring.executor.sq_local - before <= 8);
+            }
+            assert_null(why);
+        }
+        ring_fixture_free(&ring);
+    }
+}
+
+/* The first word is published as one: without it nothing is there, whatever the rest of the entry says. */
+static void test_phase_decides(void **state)
+{
+    struct ring_fixture ring;
+    struct tcw_cqe cqe = {.user_data = 5, .culprit = 0xffff, .result = -3};
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    for (uint32_t round = 0; round < 24; round++) {
+        submit(&ring, round, 4);
+        uint32_t at = round % 8, mark = atomic_load(&ring.client.sq[at].mark);
+        atomic_store(&ring.client.sq[at].mark, mark ^ (uint32_t)TCW_RING_PHASE << 16);
+        expect_empty(&ring);
+        assert_true(tcw_ring_arm_executor(&ring.executor)); /* it may sleep */
+        tcw_ring_disarm_executor(&ring.executor);
+        atomic_store(&ring.client.sq[at].mark, mark);
+        assert_true(tcw_ring_pending(&ring.executor));
+        expect(&ring, round, 4);
+
+        assert_false(tcw_ring_completed(&ring.client, round));
+        assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), 0);
+        assert_true(tcw_ring_completed(&ring.client, round));
+        assert_false(tcw_ring_completed(&ring.client, round + 8));
+        assert_int_equal(tcw_ring_reap(&ring.client, &cqe), 1);
+        assert_true(cqe.user_data == 5 && cqe.culprit == 0xffff && cqe.result == -3 && !cqe.flags);
+    }
+    ring_fixture_free(&ring);
+}
+
+/* A broken executor: flags of completions that no client knows. */
+static void test_hostile_completions(void **state)
+{
+    (void)state;
+    for (unsigned bit = 0; bit < 15; bit++) {
+        struct ring_fixture ring;
+        struct tcw_cqe cqe = {.user_data = 1, .flags = (uint16_t)(1u << bit)};
+        assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+        assert_int_equal(tcw_ring_complete(&ring.executor, &cqe), 0);
+        assert_int_equal(tcw_ring_reap(&ring.client, &cqe), TCW_EPROTO);
+        ring_fixture_free(&ring);
+    }
+}
+
+/* The longest request of all, in a ring that could never hold it. */
+static void test_hostile_length(void **state)
+{
+    struct ring_fixture ring;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    for (unsigned i = 0; i < 8; i++)
+        ring.client.sq[i].continuation = (struct tcw_sqe_continuation){.op = TCW_SQE_CONTINUATION, .flags = TCW_RING_PHASE, .sequence = 3};
+    ring.client.sq[0].head = request(3, TCW_MAX_REFS);
+    expect_empty(&ring);
+    ring_entry_publish(&ring.client, 0);
+    expect_violation(&ring);
+    ring_fixture_free(&ring);
 }
 
 static void test_hostile_entries(void **state)
@@ -282,14 +361,16 @@ static void test_hostile_entries(void **state)
         unsigned entry;
     } lies[] = {
         {"a head that says continuation", offsetof(struct tcw_sqe, op), TCW_SQE_CONTINUATION, 0},
-        {"a flag", offsetof(struct tcw_sqe, flags), 1, 0},
-        {"the highest flag", offsetof(struct tcw_sqe, flags), 0x8000, 0},
+        {"a flag", offsetof(struct tcw_sqe, flags), TCW_RING_PHASE | 1, 0},
+        {"the highest flag", offsetof(struct tcw_sqe, flags), TCW_RING_PHASE | 0x4000, 0},
         {"words where there are none", offsetof(struct tcw_sqe, pair), 1, 0},
         {"too many references", offsetof(struct tcw_sqe, ref_count), TCW_MAX_REFS + 1, 0},
         {"most references", offsetof(struct tcw_sqe, ref_count), 0xffff, 0},
         {"more references than were published", offsetof(struct tcw_sqe, ref_count), 15, 0},
         {"a continuation that is none", offsetof(struct tcw_sqe_continuation, op), TCW_OP_ALL_REDUCE, 1},
-        {"a continuation with reserved bits", offsetof(struct tcw_sqe_continuation, reserved), 1, 1},
+        {"a continuation with flags", offsetof(struct tcw_sqe_continuation, flags), TCW_RING_PHASE | 1, 1},
+        {"a continuation that is not there", offsetof(struct tcw_sqe_continuation, flags), 0, 1},
+        {"the last one is not there", offsetof(struct tcw_sqe_continuation, flags), 0, 2},
         {"a continuation of another request", offsetof(struct tcw_sqe_continuation, sequence), 77, 2},
     };
     (void)state;
@@ -428,6 +509,10 @@ int main(void)
         cmocka_unit_test(test_largest_request),
         cmocka_unit_test(test_full_completion_ring),
         cmocka_unit_test(test_hostile_indices),
+        cmocka_unit_test(test_hostile_marks),
+        cmocka_unit_test(test_phase_decides),
+        cmocka_unit_test(test_hostile_completions),
+        cmocka_unit_test(test_hostile_length),
         cmocka_unit_test(test_hostile_entries),
         cmocka_unit_test(test_request_is_a_private_copy),
         cmocka_unit_test(test_sleep_flags),

@@ -8,7 +8,12 @@
  * Producer of submissions: the client (its lock serializes threads). Consumer: the executor's worker thread.
  * Producer of completions: that worker. Consumer: the client (its lock serializes threads).
  *
- * A request is one head entry followed by as many continuation entries as its buffer references need, published by one tail store.
+ * Whether an entry is there is said by the entry itself, so that the line which a waiting side polls is the line that it needs: each has a
+ * phase bit in its first word, 1 where the ring is gone through for the first time, 0 the second time, and so on (memory begins as zero,
+ * nothing is ever cleared). The writer stores that word last, with release; the reader loads it with acquire, copies the entry once and
+ * judges the copy. No index of the producer takes part in this, so none can be lied about; the consumer's tells the producer what is free.
+ *
+ * A request is one head entry followed by as many continuation entries as its buffer references need, published by the head's first word.
  * A completion slot is reserved for every accepted request: the client never has more requests in flight than completion entries.
  */
 #ifndef TCW_RING_H
@@ -89,9 +94,8 @@ struct tcw_captured {
 
 /* Each word alone in two lines. The comment names its only writer. */
 struct tcw_ring_indices {
-    _Alignas(TCW_TWO_LINES) _Atomic uint32_t sq_tail;  /* client */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t sq_tail;  /* client: what it has posted; looked at only when a plan is given back */
     _Alignas(TCW_TWO_LINES) _Atomic uint32_t sq_head;  /* executor */
-    _Alignas(TCW_TWO_LINES) _Atomic uint32_t cq_tail;  /* executor */
     _Alignas(TCW_TWO_LINES) _Atomic uint32_t cq_head;  /* client */
     _Alignas(TCW_TWO_LINES) _Atomic uint32_t sq_sleep; /* executor: 1 while it sleeps on the submission eventfd */
     _Alignas(TCW_TWO_LINES) _Atomic uint32_t cq_sleep; /* client: 1 while it wants the completion eventfd written */
@@ -111,6 +115,7 @@ enum {
     TCW_SQE_RELEASE = 2,  /* with it: no longer */
     TCW_SQE_FLAGS_KNOWN = 3
 };
+enum { TCW_RING_PHASE = 0x8000 }; /* in the flags of every entry, of both rings; only the functions below set it and look at it */
 
 struct tcw_sqe {
     uint16_t op;        /* tcw_op; must equal the plan's */
@@ -126,7 +131,7 @@ struct tcw_sqe {
 
 struct tcw_sqe_continuation {
     uint16_t op; /* TCW_SQE_CONTINUATION */
-    uint16_t reserved;
+    uint16_t flags;
     uint32_t sequence; /* the head's */
     struct tcw_ref refs[TCW_SQE_CONT_REFS];
 };
@@ -134,15 +139,21 @@ struct tcw_sqe_continuation {
 union tcw_sq_entry {
     struct tcw_sqe head;
     struct tcw_sqe_continuation continuation;
+    _Atomic uint32_t mark; /* the first word: with flags, and so with the phase */
 };
 
 struct tcw_cqe {
+    uint16_t culprit; /* rank named by a failure, else 0xffff */
+    uint16_t flags;
+    int32_t result; /* 0 or a negative tcw_errno */
     uint64_t user_data;
-    int32_t result;    /* 0 or a negative tcw_errno */
-    uint16_t culprit;  /* rank named by a failure, else 0xffff */
-    uint16_t flags;    /* 0 */
     uint64_t start_ns; /* CLOCK_MONOTONIC */
     uint64_t end_ns;
+};
+
+union tcw_cq_entry {
+    struct tcw_cqe cqe;
+    _Atomic uint32_t mark;
 };
 
 _Static_assert(sizeof(struct tcw_ring_header) == 128, "ABI");
@@ -150,11 +161,15 @@ _Static_assert(sizeof(struct tcw_words) == 2 * TCW_TWO_LINES, "ABI");
 _Static_assert(sizeof(struct tcw_captured) == 2 * TCW_TWO_LINES, "ABI");
 _Static_assert(offsetof(struct tcw_captured, over) == offsetof(struct tcw_captured, done) + 4 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "together they are the 64 bits that streams wait for");
-_Static_assert(sizeof(struct tcw_ring_indices) == 6 * TCW_TWO_LINES, "ABI");
+_Static_assert(sizeof(struct tcw_ring_indices) == 5 * TCW_TWO_LINES, "ABI");
 _Static_assert(sizeof(struct tcw_ref) == 24, "ABI");
 _Static_assert(sizeof(struct tcw_sqe) == 128, "ABI");
 _Static_assert(sizeof(struct tcw_sqe_continuation) == 128, "ABI");
 _Static_assert(sizeof(struct tcw_cqe) == 32, "ABI");
+_Static_assert(sizeof(union tcw_sq_entry) == 128 && sizeof(union tcw_cq_entry) == 32, "the mark lies over the beginning");
+_Static_assert(offsetof(struct tcw_sqe, flags) == 2 && offsetof(struct tcw_sqe_continuation, flags) == 2 &&
+                   offsetof(struct tcw_cqe, flags) == 2,
+               "flags are the high half of the mark");
 
 /* Entries that a request with `ref_count` references occupies. */
 static inline uint32_t tcw_sqe_entries(uint32_t ref_count)
@@ -170,7 +185,7 @@ struct tcw_ring {
     uint64_t bytes;
     struct tcw_ring_indices *indices;
     union tcw_sq_entry *sq;
-    struct tcw_cqe *cq;
+    union tcw_cq_entry *cq;
     struct tcw_words *words;       /* NULL: none */
     struct tcw_captured *captured; /* NULL: none */
     uint32_t sq_entries, cq_entries;
@@ -215,8 +230,25 @@ int tcw_ring_submit(struct tcw_ring *ring, const struct tcw_sqe *head, const str
  */
 int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char **why);
 
+/* Whether the entry with this mark holds what stands at `position` of a ring with so many entries, and not yet what stood there before. */
+static inline bool tcw_ring_there(const _Atomic uint32_t *mark, uint32_t position, uint32_t entries)
+{
+    uint32_t phase = atomic_load_explicit(mark, memory_order_acquire) >> 31;
+
+    return phase == !(position & entries);
+}
+
 /* Executor: whether a request waits, without taking it. */
-bool tcw_ring_pending(const struct tcw_ring *ring);
+static inline bool tcw_ring_pending(const struct tcw_ring *ring)
+{
+    return tcw_ring_there(&ring->sq[ring->sq_local & (ring->sq_entries - 1)].mark, ring->sq_local, ring->sq_entries);
+}
+
+/* Client: whether a completion was published at this position of the ring, without taking it. Any thread. */
+static inline bool tcw_ring_completed(const struct tcw_ring *ring, uint32_t position)
+{
+    return tcw_ring_there(&ring->cq[position & (ring->cq_entries - 1)].mark, position, ring->cq_entries);
+}
 
 /* Executor: publishes one completion. TCW_EPROTO if the client has moved its head beyond the tail or the ring is full. Wakes the client. */
 int tcw_ring_complete(struct tcw_ring *ring, const struct tcw_cqe *cqe);
@@ -226,7 +258,7 @@ int tcw_ring_reap(struct tcw_ring *ring, struct tcw_cqe *cqe);
 
 /*
  * Going to sleep. Sets this side's flag, issues the one full fence of the protocol (its peer stands in tcw_ring_submit and
- * tcw_ring_complete, between publishing the tail and reading the flag), and re-reads the peer's index. True: nothing came in, block on
+ * tcw_ring_complete, between publishing the entry and reading the flag), and looks at the next entry again. True: nothing came in, block on
  * the eventfd, then call _disarm. False: work arrived, the flag is already cleared.
  */
 bool tcw_ring_arm_executor(struct tcw_ring *ring);
