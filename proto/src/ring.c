@@ -133,54 +133,65 @@ static void claim(const void *entry)
 #endif
 }
 
-/* Writes `bytes` of an entry for this position. Its first word, which says that it is there, comes last. */
-static void publish(_Atomic uint32_t *mark, const void *entry, size_t bytes, uint32_t position, uint32_t entries)
+/* The first word of an entry for this position. Storing it, with release, says that the whole entry is there. */
+static uint32_t mark(uint16_t low, uint16_t flags, uint32_t position, uint32_t entries)
 {
-    uint32_t first;
-
-    memcpy(&first, entry, sizeof(first));
-    first &= ~((uint32_t)TCW_RING_PHASE << 16);
-    if (!(position & entries))
-        first |= (uint32_t)TCW_RING_PHASE << 16;
-    memcpy((unsigned char *)mark + sizeof(first), (const unsigned char *)entry + sizeof(first), bytes - sizeof(first));
-    atomic_store_explicit(mark, first, memory_order_release);
+    return (uint32_t)low | (uint32_t)flags << 16 | (position & entries ? 0 : (uint32_t)TCW_RING_PHASE << 16);
 }
 
-static void publish_submission(struct tcw_ring *ring, uint32_t position, const void *entry)
+/*
+ * All but the first word. The line that the executor polls comes last and in one go: it takes that line away with its next look, and the
+ * first word would wait until it is back.
+ */
+static void write_head(struct tcw_sqe *to, const struct tcw_sqe *head, const struct tcw_ref *refs)
 {
-    publish(&ring->sq[position & (ring->sq_entries - 1)].mark, entry, sizeof(union tcw_sq_entry), position, ring->sq_entries);
+    uint32_t i = TCW_SQE_HEAD_REFS;
+
+    while (i-- > 0)
+        to->refs[i] = i < head->ref_count ? refs[i] : (struct tcw_ref){0};
+    to->pair = head->pair;
+    to->ref_count = head->ref_count;
+    to->tokens = head->tokens;
+    to->user_data = head->user_data;
+    to->plan = head->plan;
+    to->sequence = head->sequence;
+}
+
+/* The references behind the head's. */
+static void write_continuations(struct tcw_ring *ring, const struct tcw_sqe *head, const struct tcw_ref *refs)
+{
+    uint32_t position = ring->sq_local, done = TCW_SQE_HEAD_REFS, i;
+
+    while (done < head->ref_count) {
+        union tcw_sq_entry *entry = &ring->sq[++position & (ring->sq_entries - 1)];
+
+        entry->continuation.sequence = head->sequence;
+        for (i = 0; i < TCW_SQE_CONT_REFS; i++, done++)
+            entry->continuation.refs[i] = done < head->ref_count ? refs[done] : (struct tcw_ref){0};
+        atomic_store_explicit(&entry->mark, mark(TCW_SQE_CONTINUATION, 0, position, ring->sq_entries), memory_order_release);
+    }
 }
 
 int tcw_ring_submit(struct tcw_ring *ring, const struct tcw_sqe *head, const struct tcw_ref *refs, bool *wake)
 {
-    uint32_t needed = tcw_sqe_entries(head->ref_count), first = ring->sq_local, next, done, i;
-    struct tcw_sqe begin = *head;
+    uint32_t needed = tcw_sqe_entries(head->ref_count), position = ring->sq_local;
+    union tcw_sq_entry *entry = &ring->sq[position & (ring->sq_entries - 1)];
 
     *wake = false;
-    if (!has_room(&ring->sq_head_seen, &ring->indices->sq_head, ring->sq_local, needed, ring->sq_entries))
+    if (!has_room(&ring->sq_head_seen, &ring->indices->sq_head, position, needed, ring->sq_entries))
         return TCW_EAGAIN;
-
-    done = head->ref_count < TCW_SQE_HEAD_REFS ? head->ref_count : TCW_SQE_HEAD_REFS;
-    memset(begin.refs, 0, sizeof(begin.refs));
-    if (done)
-        memcpy(begin.refs, refs, done * sizeof(*refs));
-    for (i = 1; i < needed; i++) {
-        struct tcw_sqe_continuation more = {.op = TCW_SQE_CONTINUATION, .sequence = head->sequence};
-        uint32_t count = head->ref_count - done < TCW_SQE_CONT_REFS ? head->ref_count - done : TCW_SQE_CONT_REFS;
-
-        memcpy(more.refs, refs + done, count * sizeof(*refs));
-        publish_submission(ring, first + i, &more);
-        done += count;
-    }
+    if (needed > 1)
+        write_continuations(ring, head, refs);
     ring->sq_local += needed;
     atomic_store_explicit(&ring->indices->sq_tail, ring->sq_local, memory_order_release);
-    publish_submission(ring, first, &begin);
+    write_head(&entry->head, head, refs);
+    atomic_store_explicit(&entry->mark, mark(head->op, head->flags, position, ring->sq_entries), memory_order_release);
     /* Peer: tcw_ring_arm_executor. Either it sees our entry, or we see its flag. */
     atomic_thread_fence(memory_order_seq_cst);
     *wake = atomic_load_explicit(&ring->indices->sq_sleep, memory_order_relaxed) != 0;
-    next = ring->sq_local & (ring->sq_entries - 1);
-    claim(&ring->sq[next]);
-    claim((const unsigned char *)&ring->sq[next] + TCW_LINE);
+    entry = &ring->sq[ring->sq_local & (ring->sq_entries - 1)];
+    claim(entry);
+    claim((const unsigned char *)entry + TCW_LINE);
     return 0;
 }
 
@@ -248,10 +259,17 @@ int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char
 
 int tcw_ring_complete(struct tcw_ring *ring, const struct tcw_cqe *cqe)
 {
-    if (!has_room(&ring->cq_head_seen, &ring->indices->cq_head, ring->cq_local, 1, ring->cq_entries))
+    uint32_t position = ring->cq_local;
+    union tcw_cq_entry *entry = &ring->cq[position & (ring->cq_entries - 1)];
+
+    if (!has_room(&ring->cq_head_seen, &ring->indices->cq_head, position, 1, ring->cq_entries))
         return TCW_EPROTO;
-    publish(&ring->cq[ring->cq_local & (ring->cq_entries - 1)].mark, cqe, sizeof(*cqe), ring->cq_local, ring->cq_entries);
+    entry->cqe.result = cqe->result;
+    entry->cqe.user_data = cqe->user_data;
+    entry->cqe.start_ns = cqe->start_ns;
+    entry->cqe.end_ns = cqe->end_ns;
     ring->cq_local++;
+    atomic_store_explicit(&entry->mark, mark(cqe->culprit, cqe->flags, position, ring->cq_entries), memory_order_release);
     /* Peer: tcw_ring_arm_client. Either it sees our entry, or we see its flag. */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&ring->indices->cq_sleep, memory_order_relaxed))
