@@ -1,4 +1,4 @@
-# cmake -D NVCC= SOURCE= OUTPUT= DEPFILE= ARCHITECTURES= INCLUDES= CACHE= -P compile.cmake: compiles one .cu file into a fat binary.
+# cmake -D NVCC= SOURCE= OUTPUT= DEPFILE= ARCHITECTURES= INCLUDES= CACHE= OPTIONS= -P compile.cmake: compiles one .cu file into a fat binary.
 #
 # Compiling for every GPU takes long, and the same files are compiled for several build directories (gcc, clang, sanitizers). So results
 # are kept in CACHE, named by a hash of everything that goes in: options, compiler, every file that is included. Nothing in there is ever
@@ -9,10 +9,11 @@ cmake_minimum_required(VERSION 3.25)
 get_filename_component(name ${SOURCE} NAME_WE)
 separate_arguments(ARCHITECTURES)
 separate_arguments(INCLUDES)
+separate_arguments(OPTIONS)
 list(SORT ARCHITECTURES COMPARE NATURAL)
 
 # The arithmetic is the host device's, bit by bit, so nothing is contracted. The rest (subnormal numbers, division, roots) is nvcc's default.
-set(options -std=c++17 -O3 -fmad=false --compress-mode=size -Werror all-warnings -Wno-deprecated-gpu-targets)
+set(options -std=c++17 -O3 -fmad=false --compress-mode=size -Werror all-warnings -Wno-deprecated-gpu-targets ${OPTIONS})
 foreach(directory ${INCLUDES})
   list(APPEND options -I ${directory})
 endforeach()

@@ -16,7 +16,7 @@ foreach(source ${image_sources})
   add_custom_command(OUTPUT ${file}
     COMMAND ${CMAKE_COMMAND} -D NVCC=${TRTCOLL_NVCC} -D SOURCE=${source} -D OUTPUT=${file} -D DEPFILE=${file}.d
       -D ARCHITECTURES=${image_architectures} -D INCLUDES=${image_includes} -D CACHE=${TRTCOLL_CUDA_CACHE}
-      -P ${CMAKE_CURRENT_LIST_DIR}/compile.cmake
+      -D OPTIONS=${TRTCOLL_CUDA_OPTIONS} -P ${CMAKE_CURRENT_LIST_DIR}/compile.cmake
     DEPENDS ${source} ${CMAKE_CURRENT_LIST_DIR}/compile.cmake
     DEPFILE ${file}.d
     COMMENT "Compiling kernels ${name}.cu for sm_${image_architectures}" VERBATIM)

@@ -7,6 +7,7 @@ set_property(CACHE TRTCOLL_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(TRTCOLL_CUDA_ARCHITECTURES 80 90 100 120 CACHE STRING
   "GPUs that kernels are compiled for; PTX of the lowest serves the others. Empty: no kernels, which is enough for tests without a GPU")
 set(TRTCOLL_CUDA_CACHE "" CACHE PATH "where compiled kernels are kept for other build directories; empty: nowhere")
+set(TRTCOLL_CUDA_OPTIONS "" CACHE STRING "more options for the compiler of kernels; -DTCK_WAIT_FOREVER: see kernels/cuda/wait.cuh")
 
 set(TRTCOLL_CUDA_FOUND FALSE)
 set(TRTCOLL_NCCL_FOUND FALSE)

@@ -70,7 +70,7 @@ template <int NR> struct tck_twoshot {
     /* After a poll in vain, see tck_give_up. */
     TCK_MEMBER bool give_up(struct tck_patience *patience, uint32_t missing) const
     {
-        if (++patience->polls & (TCK_POLLS_PER_LOOK - 1))
+        if (!TCK_BOUNDED || ++patience->polls & (TCK_POLLS_PER_LOOK - 1))
             return false;
         patience->since = tck_twoshot_look(args.link, turn.step, turn.launch, patience->since, missing);
         turn.dead = patience->since == 0;

@@ -1,8 +1,8 @@
 /*
  * Kernels of the all-reduce family on GPUs, one process per GPU, without the daemon: correctness, speed, and what happens when a rank dies.
  *
- *   comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--replays R] [--soak N] [--large] [--no-nccl] [--json FILE]
- * [--label TEXT]
+ *   comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--replays R] [--soak N] [--large] [--no-nccl] [--eager]
+ *              [--json FILE] [--label TEXT]
  *
  * Exit status: 0, 1 when something is wrong, 77 where there are not two GPUs.
  */
@@ -18,7 +18,7 @@ static int usage(void)
 {
     fprintf(stderr,
             "usage: comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--replays R] [--soak N] [--large] [--no-nccl]\n"
-            "                  [--json FILE] [--label TEXT]\n");
+            "                  [--eager] [--json FILE] [--label TEXT]\n");
     return 2;
 }
 
@@ -29,11 +29,17 @@ static const struct {
 
 static int parse(int argc, char **argv, struct comm_options *options)
 {
-    static const struct option list[] = {{"ranks", required_argument, NULL, 'n'}, {"seconds", required_argument, NULL, 's'},
-                                         {"seed", required_argument, NULL, 'x'},  {"replays", required_argument, NULL, 'r'},
-                                         {"large", no_argument, NULL, 'l'},       {"no-nccl", no_argument, NULL, 'N'},
-                                         {"json", required_argument, NULL, 'j'},  {"label", required_argument, NULL, 't'},
-                                         {"soak", required_argument, NULL, 'k'},  {0}};
+    static const struct option list[] = {{"ranks", required_argument, NULL, 'n'},
+                                         {"seconds", required_argument, NULL, 's'},
+                                         {"seed", required_argument, NULL, 'x'},
+                                         {"replays", required_argument, NULL, 'r'},
+                                         {"large", no_argument, NULL, 'l'},
+                                         {"no-nccl", no_argument, NULL, 'N'},
+                                         {"json", required_argument, NULL, 'j'},
+                                         {"label", required_argument, NULL, 't'},
+                                         {"soak", required_argument, NULL, 'k'},
+                                         {"eager", no_argument, NULL, 'e'},
+                                         {0}};
     int letter;
     while ((letter = getopt_long(argc, argv, "", list, NULL)) >= 0)
         switch (letter) {
@@ -57,6 +63,9 @@ static int parse(int argc, char **argv, struct comm_options *options)
             break;
         case 'N':
             options->nccl = false;
+            break;
+        case 'e':
+            options->eager = true;
             break;
         case 'j':
             options->json = optarg;

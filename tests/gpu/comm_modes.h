@@ -15,6 +15,7 @@ struct comm_options {
     uint64_t seed;     /* check */
     bool long_sizes;   /* time: up to 32 MB instead of 8 */
     bool nccl;         /* time: measure the library beside ours */
+    bool eager;        /* time, sweep: enqueued one by one instead of captured; the library is captured always */
     uint32_t replays;  /* time */
     uint32_t soak;     /* kill: so many scenes, however long that takes; 0: one of each kind */
     const char *json;  /* time, sweep: file for the numbers */

@@ -81,7 +81,8 @@ static void print_row(const struct comm_rank *rank, const struct table *table, c
 
 static void print_table(const struct comm_rank *rank, const struct table *table)
 {
-    printf("%u x %s, us per operation (blocks; 0: own rule)\n", rank->nranks, tck_device_facts(rank->device)->name);
+    printf("%u x %s, us per operation%s (blocks; 0: own rule)\n", rank->nranks, tck_device_facts(rank->device)->name,
+           table->options->eager ? ", eager" : "");
     printf("%-6s %9s  %14s  %14s  %8s  %8s  %5s  %5s\n", "form", "bytes", "one-shot", "two-shot", "wire", "NCCL", "ratio", "want");
     for (int form = 0; form < COMM_FORM_COUNT; form++)
         for (int size = 0; size < SIZES; size++)
@@ -125,6 +126,7 @@ static void measure_size(struct comm_rank *rank, struct comm_nccl *nccl, struct 
         struct comm_point point = {.form = (comm_form)form, .tokens = bytes / 2 / COMM_TIMED_HIDDEN, .strategy = TCW_STRATEGY_NCCL};
         if (nccl && form != COMM_FORM_FP8)
             measure(rank, nccl, table, point);
+        point.eager = table->options->eager;
         for (int i = 1; i < STRATEGIES; i++)
             for (unsigned grid = 0; grid < (form == COMM_FORM_FP8 ? 1 : grid_count); grid++) {
                 point.strategy = strategies[i];

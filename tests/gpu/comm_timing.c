@@ -68,13 +68,18 @@ static double largest_of_all(struct comm_rank *rank, double mine)
     return most;
 }
 
+static void enqueue_all(struct comm_rank *rank, struct comm_nccl *nccl, const struct comm_point *point, const struct tck_run *run)
+{
+    for (int i = 0; i < COMM_GRAPH_OPERATIONS; i++)
+        enqueue(rank, nccl, point, run);
+}
+
 static CUgraphExec capture(struct comm_rank *rank, struct comm_nccl *nccl, const struct comm_point *point, const struct tck_run *run)
 {
     CUgraph graph;
     CUgraphExec exec;
     comm_rank_cuda(rank, rank->cuda->cuStreamBeginCapture(rank->stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "cuStreamBeginCapture");
-    for (int i = 0; i < COMM_GRAPH_OPERATIONS; i++)
-        enqueue(rank, nccl, point, run);
+    enqueue_all(rank, nccl, point, run);
     comm_rank_cuda(rank, rank->cuda->cuStreamEndCapture(rank->stream, &graph), "cuStreamEndCapture");
     comm_rank_cuda(rank, rank->cuda->cuGraphInstantiate(&exec, graph, 0), "cuGraphInstantiate");
     comm_rank_cuda(rank, rank->cuda->cuGraphDestroy(graph), "cuGraphDestroy");
@@ -102,13 +107,16 @@ void comm_timing_measure(struct comm_rank *rank, struct comm_nccl *nccl, unsigne
     run.blocks = point->blocks;
     comm_rank_cuda(rank, cuda->cuEventCreate(&begin, CU_EVENT_DEFAULT), "cuEventCreate");
     comm_rank_cuda(rank, cuda->cuEventCreate(&end, CU_EVENT_DEFAULT), "cuEventCreate");
-    CUgraphExec exec = capture(rank, nccl, point, &run);
+    CUgraphExec exec = point->eager ? NULL : capture(rank, nccl, point, &run);
     replays = replays > MOST_REPLAYS ? MOST_REPLAYS : replays;
     for (unsigned i = 0; i < WARM_REPLAYS + replays; i++) {
         float ms;
         comm_board_barrier(rank->board);
         comm_rank_cuda(rank, cuda->cuEventRecord(begin, rank->stream), "cuEventRecord");
-        comm_rank_cuda(rank, cuda->cuGraphLaunch(exec, rank->stream), "cuGraphLaunch");
+        if (exec)
+            comm_rank_cuda(rank, cuda->cuGraphLaunch(exec, rank->stream), "cuGraphLaunch");
+        else
+            enqueue_all(rank, nccl, point, &run);
         comm_rank_cuda(rank, cuda->cuEventRecord(end, rank->stream), "cuEventRecord");
         comm_rank_cuda(rank, cuda->cuEventSynchronize(end), "cuEventSynchronize");
         comm_rank_cuda(rank, cuda->cuEventElapsedTime(&ms, begin, end), "cuEventElapsedTime");
@@ -116,7 +124,8 @@ void comm_timing_measure(struct comm_rank *rank, struct comm_nccl *nccl, unsigne
             times[i - WARM_REPLAYS] = (double)ms * 1e3 / COMM_GRAPH_OPERATIONS;
     }
     check_fault(rank, point);
-    comm_rank_cuda(rank, cuda->cuGraphExecDestroy(exec), "cuGraphExecDestroy");
+    if (exec)
+        comm_rank_cuda(rank, cuda->cuGraphExecDestroy(exec), "cuGraphExecDestroy");
     comm_rank_cuda(rank, cuda->cuEventDestroy(begin), "cuEventDestroy");
     comm_rank_cuda(rank, cuda->cuEventDestroy(end), "cuEventDestroy");
     qsort(times, replays, sizeof(times[0]), ascending);

@@ -1,5 +1,5 @@
 /*
- * Timing of one operation: one CUDA graph of COMM_GRAPH_OPERATIONS of it, median of the replays, maximum over ranks.
+ * Timing of one operation: one CUDA graph (or just a row) of COMM_GRAPH_OPERATIONS of it, median of the replays, maximum over ranks.
  *
  * Owner: the rank's process. Threads: one. Every function is collective and has the same answer on all ranks.
  */
@@ -19,6 +19,7 @@ struct comm_point {
     uint64_t tokens;
     uint32_t strategy; /* TCW_STRATEGY_NCCL: the library, and behind it the epilogue as a kernel of its own */
     uint32_t blocks;
+    bool eager; /* enqueued one by one, no graph */
     double us;
 };
 
