@@ -86,15 +86,15 @@ static int parse_sizes(const char *text, struct tcw_plan_desc *desc, struct tcw_
     return complain(complaint, "sizes", "sizes: found \"%s\", allowed: one number for every rank, with commas between", text);
 }
 
-static int parse_all_reduce(const struct tcc_shape_request *request, unsigned dtype, struct tcw_plan_desc *desc, uint64_t *tokens,
-                            struct tcw_complaint *complaint)
+static int parse_tokens(const struct tcc_shape_request *request, unsigned dtype, struct tcw_plan_desc *desc, uint64_t *tokens,
+                        struct tcw_complaint *complaint)
 {
     uint64_t values[2];
     float eps = 1e-6f;
 
     if (!request->shape || factors(request->shape, values, 2) != 2)
-        return complain(complaint, "shape", "shape: found \"%s\", all-reduce takes TOKENSxHIDDEN, such as 64x7168",
-                        request->shape ? request->shape : "");
+        return complain(complaint, "shape", "shape: found \"%s\", %s takes TOKENSxHIDDEN, such as 64x7168",
+                        request->shape ? request->shape : "", request->op);
     *tokens = desc->max_tokens = values[0];
     desc->hidden = values[1];
     desc->dtype = (uint16_t)dtype;
@@ -172,11 +172,12 @@ static int parse_words(const struct tcc_shape_request *request, struct tcw_plan_
 /* What only some operations know, and no descriptor would show. */
 static int check_options(const struct tcc_shape_request *request, unsigned op, struct tcw_complaint *complaint)
 {
-    bool reduces = op == TCW_OP_ALL_REDUCE, gathers = op == TCW_OP_ALL_GATHER || op == TCW_OP_REDUCE_SCATTER;
+    bool reduces = op == TCW_OP_ALL_REDUCE, counts = tcw_op_has_tokens(op),
+         gathers = op == TCW_OP_ALL_GATHER || op == TCW_OP_REDUCE_SCATTER;
 
     if (request->sizes && !gathers)
         return complain(complaint, "sizes", "sizes: found \"%s\", %s takes none", request->sizes, request->op);
-    if (request->max_tokens && !reduces)
+    if (request->max_tokens && !counts)
         return complain(complaint, "max_tokens", "max-tokens: found \"%s\", %s takes none", request->max_tokens, request->op);
     if (request->eps && !reduces)
         return complain(complaint, "eps", "eps: found \"%s\", %s takes none", request->eps, request->op);
@@ -212,8 +213,8 @@ int tcc_shape_parse(const struct tcc_shape_request *request, struct tcw_plan_des
     if (request->root && (!tcc_parse_u64(request->root, &root) || root >= TCW_MAX_RANKS))
         return complain(complaint, "root", "root: found \"%s\", allowed: a rank", request->root);
     desc->root = (uint32_t)root;
-    if (desc->op == TCW_OP_ALL_REDUCE)
-        return parse_all_reduce(request, dtype, desc, tokens, complaint);
+    if (tcw_op_has_tokens(desc->op))
+        return parse_tokens(request, dtype, desc, tokens, complaint);
     if (desc->op == TCW_OP_NOP || desc->op == TCW_OP_BARRIER)
         return request->shape ? complain(complaint, "shape", "shape: found \"%s\", %s takes none", request->shape, request->op) : 0;
     return parse_tensor(request, dtype, desc, complaint);

@@ -142,7 +142,8 @@ typedef enum trtcoll_lane {
 enum {
     TRTCOLL_ACC_FP32 = 1u << 0, /* ONESHOT, TWOSHOT, MIN_LATENCY on 16-bit types: accumulate in fp32, round once */
     TRTCOLL_BIAS = 1u << 1,     /* runs bring a bias vector [hidden], added to the sum before everything else */
-    TRTCOLL_GRAPH = 1u << 2     /* runs may be captured into CUDA graphs; refused on host groups */
+    TRTCOLL_GRAPH = 1u << 2,    /* runs may be captured into CUDA graphs; refused on host groups */
+    TRTCOLL_FORCE = 1u << 4     /* finalize: exchange the shards, however short the message is */
 };
 
 /* Flags of one run. */
@@ -495,6 +496,26 @@ struct trtcoll_barrier_desc {
     }
 
 /*
+ * Finalize (userbuffers_allreduce_finalize of TensorRT-LLM): makes a residual whole that an all-reduce has left in shards. Rank r owns the
+ * tokens of its part of M, cut as evenly as can be, the first ranks having one more; out = every token as its owner has it in `in`. Other
+ * rows of `in` are not read. Bytes are moved as they are. Where M * hidden * ranks is at most 131072, such an all-reduce has left the
+ * residual whole: then out = in, without an exchange, unless TRTCOLL_FORCE. The all-reduces of this library, UB included, leave
+ * residual_out whole on every rank and need none of this. in == out is allowed. GPUs, direct lane: rows of whole 16 bytes.
+ */
+struct trtcoll_finalize_desc {
+    uint32_t size;
+    uint32_t dtype;      /* FP32, FP16, BF16 */
+    uint32_t lane;       /* trtcoll_lane */
+    uint32_t flags;      /* TRTCOLL_FORCE | TRTCOLL_GRAPH */
+    uint64_t max_tokens; /* largest M of a run, >= 1 */
+    uint64_t hidden;     /* >= 1 */
+};
+#define TRTCOLL_FINALIZE_DESC_INIT                                                                                                         \
+    {                                                                                                                                      \
+        sizeof(struct trtcoll_finalize_desc), TRTCOLL_BF16, TRTCOLL_LANE_AUTO, 0, 1, 1                                                     \
+    }
+
+/*
  * trtcoll_plan_create_*: prepare a collective. All slow work (agreement, mapping, growth of workspaces) happens here.
  *
  * Collective: every rank of the group calls it exactly once for each plan, in the same order among the group's plans, with the same
@@ -519,6 +540,8 @@ TRTCOLL_API int trtcoll_plan_create_broadcast(struct trtcoll_group *group, const
                                               struct trtcoll_plan **plan);
 TRTCOLL_API int trtcoll_plan_create_barrier(struct trtcoll_group *group, const struct trtcoll_barrier_desc *desc,
                                             struct trtcoll_plan **plan);
+TRTCOLL_API int trtcoll_plan_create_finalize(struct trtcoll_group *group, const struct trtcoll_finalize_desc *desc,
+                                             struct trtcoll_plan **plan);
 
 /*
  * Gives the plan back. Not collective. Runs in flight finish first for the daemon; their events stay valid. NULL is allowed. GPUs: graphs
@@ -545,14 +568,14 @@ TRTCOLL_API const char *trtcoll_op_name(uint32_t op); /* "all-reduce"; NULL if u
 
 /*
  * The buffers of one run. Which are needed follows from the plan; one that the plan does not use must be NULL, so that nothing is
- * dropped silently. All-reduce and broadcast use in and out. All-gather and reduce-scatter of one tensor use these or lists of one entry;
- * of several tensors, in_list and out_list (an absent entry's pointer is ignored). All-to-all always uses the lists. A buffer of no bytes
- * may be NULL. A barrier takes no buffers; its args may be NULL.
+ * dropped silently. All-reduce, finalize and broadcast use in and out. All-gather and reduce-scatter of one tensor use these or lists of
+ * one entry; of several tensors, in_list and out_list (an absent entry's pointer is ignored). All-to-all always uses the lists. A buffer of
+ * no bytes may be NULL. A barrier takes no buffers; its args may be NULL.
  */
 struct trtcoll_run_args {
     uint32_t size;
     uint32_t flags;  /* TRTCOLL_PDL; 0 on host groups */
-    uint64_t tokens; /* all-reduce: M, 1..max_tokens. Others: 0, or without sizes a smaller extent along dim than the plan's
+    uint64_t tokens; /* all-reduce, finalize: M, 1..max_tokens. Others: 0, or without sizes a smaller extent along dim than the plan's
                         (per-rank extent: of all-gather's input, of reduce-scatter's output) */
     const void *in;
     void *out;
@@ -675,6 +698,9 @@ TRTCOLL_API int trtcoll_reduce_scatter(struct trtcoll_group *group, const void *
                                        uint32_t redop); /* count: per rank, of out */
 TRTCOLL_API int trtcoll_broadcast(struct trtcoll_group *group, const void *in, void *out, uint64_t count, uint32_t dtype, uint32_t root);
 TRTCOLL_API int trtcoll_barrier(struct trtcoll_group *group);
+/* force: see trtcoll_finalize_desc; 0 where `in` is the residual of an all-reduce over UB of the same size. */
+TRTCOLL_API int trtcoll_userbuffers_allreduce_finalize(struct trtcoll_group *group, const void *in, void *out, uint64_t tokens,
+                                                       uint64_t hidden, uint32_t dtype, int force);
 
 /* ---- what is supported ---- */
 

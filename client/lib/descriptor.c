@@ -273,3 +273,24 @@ int tcc_describe_barrier(const struct trtcoll_barrier_desc *user, tck_device_kin
     desc->flags = from.flags;
     return check(desc, kind, nranks);
 }
+
+int tcc_describe_finalize(const struct trtcoll_finalize_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc)
+{
+    struct trtcoll_finalize_desc from;
+    int code = tcc_args_in("desc", user, &from, sizeof(from));
+
+    if (code)
+        return code;
+    memset(desc, 0, sizeof(*desc));
+    desc->op = TCW_OP_UB_FINALIZE;
+    desc->strategy = TCW_STRATEGY_AUTO;
+    if ((code = narrow("dtype", from.dtype, TCW_DTYPE_COUNT, &desc->dtype)) ||
+        (code = narrow("lane", from.lane, TCW_LANE_COUNT, &desc->lane)))
+        return code;
+    if (from.flags & ~(uint32_t)(TRTCOLL_FORCE | TRTCOLL_GRAPH))
+        return refuse("flags", from.flags, "allowed are TRTCOLL_FORCE and TRTCOLL_GRAPH");
+    desc->flags = from.flags;
+    desc->max_tokens = from.max_tokens;
+    desc->hidden = from.hidden;
+    return check(desc, kind, nranks);
+}

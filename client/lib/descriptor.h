@@ -16,6 +16,7 @@ int tcc_describe_gather(const struct trtcoll_gather_desc *user, tcw_op op, tck_d
                         struct tcw_plan_desc *desc);
 int tcc_describe_all_to_all(const struct trtcoll_all_to_all_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc);
 int tcc_describe_broadcast(const struct trtcoll_broadcast_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc);
+int tcc_describe_finalize(const struct trtcoll_finalize_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc);
 int tcc_describe_barrier(const struct trtcoll_barrier_desc *user, tck_device_kind kind, uint32_t nranks, struct tcw_plan_desc *desc);
 
 #endif

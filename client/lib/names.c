@@ -50,6 +50,7 @@ SAME(MAX_RANKS);
 _Static_assert((int)TRTCOLL_ACC_FP32 == (int)TCW_PLAN_ACC_FP32, "public flag equals the contract's");
 _Static_assert((int)TRTCOLL_BIAS == (int)TCW_PLAN_BIAS, "public flag equals the contract's");
 _Static_assert((int)TRTCOLL_GRAPH == (int)TCW_PLAN_GRAPH, "public flag equals the contract's");
+_Static_assert((int)TRTCOLL_FORCE == (int)TCW_PLAN_FORCE, "public flag equals the contract's");
 _Static_assert(TCW_DTYPE_COUNT == 12 && TCW_REDOP_COUNT == 5 && TCW_STRATEGY_COUNT == 10 && TCW_LANE_COUNT == 3,
                "a new number of the contract needs its public name");
 

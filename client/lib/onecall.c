@@ -178,3 +178,30 @@ int trtcoll_supports(struct trtcoll_ctx *ctx, uint32_t nranks, const struct trtc
 
     return code ? code : tcc_describe_all_reduce(user, tcc_ctx_kind(ctx), nranks, &desc);
 }
+
+int trtcoll_userbuffers_allreduce_finalize(struct trtcoll_group *group, const void *in, void *out, uint64_t tokens, uint64_t hidden,
+                                           uint32_t dtype, int force)
+{
+    struct trtcoll_finalize_desc user = TRTCOLL_FINALIZE_DESC_INIT;
+    struct trtcoll_run_args args = TRTCOLL_RUN_ARGS_INIT;
+    struct tcw_plan_desc desc;
+    int code = tcc_group_enter(group);
+
+    if (!code)
+        code = count_check(tokens);
+    if (code)
+        return code;
+    user.dtype = dtype;
+    user.hidden = hidden;
+    user.max_tokens = capacity(tokens);
+    user.flags = force ? TRTCOLL_FORCE : 0;
+    args.tokens = tokens;
+    args.in = in;
+    args.out = out;
+    pthread_mutex_lock(&group->create_lock);
+    code = tcc_describe_finalize(&user, tcc_member_kind(group->member), group->member->ready.size, &desc);
+    if (!code)
+        code = execute(group, &desc, &args);
+    pthread_mutex_unlock(&group->create_lock);
+    return code;
+}

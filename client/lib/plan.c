@@ -240,6 +240,11 @@ static int describe_barrier(const void *user, const struct tcc_member *member, s
     return tcc_describe_barrier(user, tcc_member_kind(member), member->ready.size, desc);
 }
 
+static int describe_finalize(const void *user, const struct tcc_member *member, struct tcw_plan_desc *desc)
+{
+    return tcc_describe_finalize(user, tcc_member_kind(member), member->ready.size, desc);
+}
+
 int trtcoll_plan_create_all_reduce(struct trtcoll_group *group, const struct trtcoll_all_reduce_desc *desc, struct trtcoll_plan **plan)
 {
     return create(group, desc, describe_all_reduce, plan);
@@ -268,4 +273,9 @@ int trtcoll_plan_create_broadcast(struct trtcoll_group *group, const struct trtc
 int trtcoll_plan_create_barrier(struct trtcoll_group *group, const struct trtcoll_barrier_desc *desc, struct trtcoll_plan **plan)
 {
     return create(group, desc, describe_barrier, plan);
+}
+
+int trtcoll_plan_create_finalize(struct trtcoll_group *group, const struct trtcoll_finalize_desc *desc, struct trtcoll_plan **plan)
+{
+    return create(group, desc, describe_finalize, plan);
 }

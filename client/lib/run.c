@@ -22,7 +22,7 @@ static size_t element_bytes(const struct trtcoll_plan *plan, unsigned slot, uint
     case TCW_SLOT_SCALE:
         return sizeof(float);
     default:
-        return tcw_dtype_bytes(plan->desc.op == TCW_OP_ALL_REDUCE ? plan->desc.dtype : plan->desc.tensors[tensor].dtype);
+        return tcw_dtype_bytes(tcw_op_has_tokens(plan->desc.op) ? plan->desc.dtype : plan->desc.tensors[tensor].dtype);
     }
 }
 

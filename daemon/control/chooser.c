@@ -292,13 +292,17 @@ static int choose_kernels(const struct tcw_plan_desc *desc, const struct tcd_cho
 
     choice->decision.step_count = 0;
     choice->workspace_bytes = 0;
-    if (desc->op != TCW_OP_ALL_REDUCE)
+    if (!tcw_op_has_tokens(desc->op))
         return tcd_error_set(error, TCW_ENOTSUP, "%s is run by NCCL, which is in the executors", tcw_op_name(desc->op));
+    if (desc->op == TCW_OP_UB_FINALIZE)
+        wanted = TCW_STRATEGY_UB;
     if (is_library(wanted))
         return tcd_error_set(error, TCW_ENOTSUP, "%s is %s, and NCCL is in the executors", tcw_strategy_name(wanted), whose);
     if (check_peers(choosing, "the served lane runs it with nccl", error))
         return error->code;
     snprintf(why, why_bytes, "%s is %s", tcw_strategy_name(wanted), whose);
+    if (desc->op == TCW_OP_UB_FINALIZE)
+        snprintf(why, why_bytes, "%s has one kernel", tcw_op_name(desc->op));
     if (wanted == TCW_STRATEGY_MIN_LATENCY) {
         code = choose_min_latency(desc, choosing, choice, error);
     } else if (wanted != TCW_STRATEGY_AUTO) {

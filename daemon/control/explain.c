@@ -106,7 +106,7 @@ int tcd_explain(struct tcd_daemon *daemon, const struct tcw_admin *question, cJS
     cJSON_AddNumberToObject(answer, "ranks", nranks);
     cJSON_AddStringToObject(answer, "device_kind", choosing.kind == TCK_DEVICE_CUDA ? "cuda" : "host");
     cJSON_AddStringToObject(answer, "op", tcw_op_name(desc->op));
-    if (desc->op == TCW_OP_ALL_REDUCE) {
+    if (tcw_op_has_tokens(desc->op)) {
         add_u64(answer, "tokens", tokens);
         cJSON_AddStringToObject(answer, "fusion", tcw_fusion_name(desc->fusion));
     }

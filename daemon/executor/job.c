@@ -14,7 +14,7 @@ static bool may_be_in_place(const struct tcd_ex_plan *plan, const struct tcd_ex_
     if (out->slot == TCW_SLOT_RESIDUAL_OUT)
         return in->slot == TCW_SLOT_RESIDUAL_IN;
     return out->slot == TCW_SLOT_OUT && in->slot == TCW_SLOT_IN && out->index == in->index &&
-           (plan->desc.op == TCW_OP_ALL_REDUCE || plan->desc.op == TCW_OP_BROADCAST);
+           (tcw_op_has_tokens(plan->desc.op) || plan->desc.op == TCW_OP_BROADCAST);
 }
 
 static bool overlap(const struct tcw_ref *a, const struct tcw_ref *b)

@@ -19,7 +19,7 @@ static uint32_t buffer_align(const struct tcw_plan_desc *desc, uint32_t nranks, 
         return 1;
     if (slot == TCW_SLOT_SCALE)
         return sizeof(float);
-    return desc->op == TCW_OP_ALL_REDUCE ? (uint32_t)tcw_dtype_bytes(desc->dtype) : tensor_align(desc, nranks, slot, index);
+    return tcw_op_has_tokens(desc->op) ? (uint32_t)tcw_dtype_bytes(desc->dtype) : tensor_align(desc, nranks, slot, index);
 }
 
 int tcd_ex_plan_create(const struct tcd_ex_message *message, uint32_t rank, uint32_t nranks, struct tcd_ex_workspace *workspace,

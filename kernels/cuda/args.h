@@ -84,7 +84,8 @@ enum {
     TCK_CUDA_WRITE_NORM = 1u << 5,
     TCK_CUDA_WRITE_FP8 = 1u << 6,
     TCK_CUDA_WRITE_FP4 = 1u << 7,
-    TCK_CUDA_LAST = 1u << 8, /* the run's last launch */
+    TCK_CUDA_LAST = 1u << 8,  /* the run's last launch */
+    TCK_CUDA_LOCAL = 1u << 9, /* ub-finalize: a copy, without an exchange */
 };
 
 /* One launch. Pointers are those of its first token (scale_out: of the run's), aligned to 16 bytes, optional ones NULL. */

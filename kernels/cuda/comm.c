@@ -1,5 +1,5 @@
 #include "cuda/device.h"
-#include "cuda/operation.h"
+#include "cuda/finalize.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -31,6 +31,7 @@ struct tck_cuda_comm {
     struct tck_device *device;
     struct tck_cuda_link link;
     struct kernel kernels[FAMILIES][FORMS][TYPES];
+    struct kernel finalize;
 };
 
 static const struct {
@@ -41,7 +42,9 @@ static const struct {
 int tck_cuda_workspace_format(struct tck_device *device, void *base, uint64_t bytes)
 {
     const struct tck_cuda_driver *driver = tck_cuda_driver();
+    CUdeviceptr header = (CUdeviceptr)base, data = header + TCK_CUDA_HEADER_BYTES;
     CUstreamCaptureMode mode;
+    CUstream stream;
     CUresult result;
     int code;
     if (bytes < TCK_CUDA_HEADER_BYTES)
@@ -49,11 +52,17 @@ int tck_cuda_workspace_format(struct tck_device *device, void *base, uint64_t by
     code = tck_cuda_begin_setup(device, &mode);
     if (code)
         return code;
-    result = driver->cuMemsetD8((CUdeviceptr)base, 0, TCK_CUDA_HEADER_BYTES);
-    if (result == CUDA_SUCCESS)
-        result = driver->cuMemsetD32((CUdeviceptr)base + TCK_CUDA_HEADER_BYTES, TCK_CUDA_SENTINEL, (bytes - TCK_CUDA_HEADER_BYTES) / 4);
-    if (result == CUDA_SUCCESS)
-        result = driver->cuCtxSynchronize();
+    /* Neither the default stream nor the context as a whole: those wait for every stream, and one of them may wait for a client. */
+    result = driver->cuStreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, 0);
+    if (result == CUDA_SUCCESS) {
+        result = driver->cuMemsetD8Async(header, 0, TCK_CUDA_HEADER_BYTES, stream);
+        if (result == CUDA_SUCCESS)
+            result = driver->cuMemsetD32Async(data, TCK_CUDA_SENTINEL, (bytes - TCK_CUDA_HEADER_BYTES) / 4, stream);
+        CUresult ended = driver->cuStreamSynchronize(stream);
+        if (result == CUDA_SUCCESS)
+            result = ended;
+        driver->cuStreamDestroy(stream);
+    }
     tck_cuda_end_setup(device, mode);
     return tck_cuda_code(result);
 }
@@ -78,6 +87,8 @@ static int load_kernels(struct tck_cuda_comm *comm)
                 if (!code)
                     kernel->registers = tck_cuda_kernel_registers(kernel->function);
             }
+    if (!code && n > 1)
+        code = tck_cuda_kernel(comm->device, "tck_finalize", &comm->finalize.function);
     return code;
 }
 
@@ -161,11 +172,26 @@ static int choose(const struct tck_cuda_comm *comm, const struct tck_run *run, u
     }
 }
 
+static int launch_finalize(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, uint32_t flags)
+{
+    const struct tck_device_facts *facts = tck_device_facts(comm->device);
+    struct tck_cuda_args args = {.link = comm->link};
+    struct tck_cuda_target target = {.compute = facts->compute, .multiprocessors = facts->multiprocessors};
+    int code = tck_cuda_finalize_prepare(run, comm->link.nranks, &args.run);
+    if (code)
+        return code;
+    args.run.flags |= flags;
+    return tck_cuda_operation_launch(comm->finalize.function, tck_cuda_finalize_shape, &target, &args,
+                                     (uint32_t)tcw_dtype_bytes(run->desc->dtype), stream);
+}
+
 int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, bool trigger_early)
 {
     const struct tck_device_facts *facts = tck_device_facts(comm->device);
     struct tck_cuda_args args = {.link = comm->link};
     uint32_t flags = trigger_early ? TCK_CUDA_TRIGGER_EARLY : 0;
+    if (run->desc->op == TCW_OP_UB_FINALIZE && comm->link.nranks > 1)
+        return launch_finalize(comm, run, stream, flags);
     int family = choose(comm, run, &flags), code;
     if (family < 0)
         return family;

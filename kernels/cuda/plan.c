@@ -153,6 +153,23 @@ static int check_all_reduce(const struct tcw_plan_desc *desc, uint32_t nranks, u
     return code;
 }
 
+/* By the kernel, if it takes them, else by a library. */
+static int check_finalize(const struct tcw_plan_desc *desc, uint32_t nranks, uint64_t *bytes, struct tcw_complaint *complaint)
+{
+    uint64_t row = desc->hidden * tcw_dtype_bytes(desc->dtype), token = row + TCK_CUDA_PACK, ranks = (uint64_t)nranks * TCK_CUDA_PACK;
+    int code;
+    *bytes = 0;
+    if (desc->strategy == TCW_STRATEGY_NCCL)
+        return 0;
+    if (nranks > TCK_CUDA_RANKS)
+        return refuse(complaint, "nranks", nranks, "the kernel takes groups of up to %d ranks; NCCL takes more", TCK_CUDA_RANKS);
+    code = check_kernels(desc, complaint);
+    if (!code && nranks > 1)
+        *bytes =
+            workspace_bytes(most(least(token * least(desc->max_tokens, (UINT64_C(1) << 40) / row + 1), MOST_BUFFER_BYTES), token) + ranks);
+    return code;
+}
+
 int tck_cuda_plan_workspace(const struct tcw_plan_desc *desc, uint32_t nranks, uint64_t *bytes, struct tcw_complaint *complaint)
 {
     if (!nranks || nranks > TCW_MAX_RANKS)
@@ -160,6 +177,8 @@ int tck_cuda_plan_workspace(const struct tcw_plan_desc *desc, uint32_t nranks, u
     switch (desc->op) {
     case TCW_OP_ALL_REDUCE:
         return check_all_reduce(desc, nranks, bytes, complaint);
+    case TCW_OP_UB_FINALIZE:
+        return check_finalize(desc, nranks, bytes, complaint);
     case TCW_OP_REDUCE_SCATTER:
         for (uint32_t i = 0; i < desc->tensor_count && i < TCW_MAX_TENSORS; i++)
             if (desc->tensors[i].present && check_dtype(desc->tensors[i].dtype, complaint))

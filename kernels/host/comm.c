@@ -85,6 +85,8 @@ static int dispatch(struct tck_comm *comm)
         return tck_host_broadcast(comm);
     case TCW_OP_BARRIER:
         return tck_host_barrier(comm);
+    case TCW_OP_UB_FINALIZE:
+        return tck_host_finalize(comm);
     default:
         return TCW_ENOSYS;
     }

@@ -12,6 +12,7 @@ int tck_host_all_gather(struct tck_comm *comm);
 int tck_host_reduce_scatter(struct tck_comm *comm);
 int tck_host_all_to_all(struct tck_comm *comm);
 int tck_host_broadcast(struct tck_comm *comm);
+int tck_host_finalize(struct tck_comm *comm);
 int tck_host_barrier(struct tck_comm *comm);
 
 /* Data bytes that one rank moves per step, tuned for caches; never more than the buffer holds. */

@@ -109,6 +109,7 @@ int tck_host_plan_workspace(const struct tcw_plan_desc *desc, uint32_t nranks, u
     case TCW_OP_ALL_TO_ALL:
     case TCW_OP_BROADCAST:
     case TCW_OP_BARRIER:
+    case TCW_OP_UB_FINALIZE:
         break;
     default:
         return refuse(complaint, "op", desc->op, "operation %u is not available on host devices", desc->op);

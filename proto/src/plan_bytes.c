@@ -16,6 +16,21 @@ static int is_nvfp4(unsigned fusion)
     return fusion == TCW_FUSION_RESIDUAL_RMS_NORM_QUANT_NVFP4 || fusion == TCW_FUSION_RESIDUAL_RMS_NORM_OUT_QUANT_NVFP4;
 }
 
+uint64_t tcw_shard_first(uint64_t tokens, uint32_t nranks, uint32_t rank)
+{
+    uint64_t rest = tokens % nranks;
+
+    return rank * (tokens / nranks) + (rank < rest ? rank : rest);
+}
+
+int tcw_finalize_is_local(const struct tcw_plan_desc *desc, uint32_t nranks, uint64_t tokens)
+{
+    enum { ONE_SHOT_ELEMENTS = 128 << 10 }; /* of all ranks together: up to here the sum was made by every rank itself */
+    uint64_t tokens_of_all = tokens * nranks;
+
+    return nranks == 1 || (!(desc->flags & TCW_PLAN_FORCE) && tokens_of_all <= ONE_SHOT_ELEMENTS / desc->hidden);
+}
+
 static int all_reduce_uses(const struct tcw_plan_desc *desc, unsigned slot)
 {
     int fused = desc->fusion != TCW_FUSION_NONE;
@@ -82,7 +97,7 @@ static uint32_t present_count(const struct tcw_plan_desc *desc)
 
 uint32_t tcw_plan_slot_count(const struct tcw_plan_desc *desc, uint32_t nranks, unsigned slot)
 {
-    if (desc->op == TCW_OP_ALL_REDUCE)
+    if (tcw_op_has_tokens(desc->op))
         return (uint32_t)all_reduce_uses(desc, slot);
     if (slot == TCW_SLOT_IN)
         return present_count(desc) * (desc->op == TCW_OP_ALL_TO_ALL ? nranks : 1);
@@ -117,7 +132,7 @@ uint64_t tcw_plan_slot_bytes(const struct tcw_plan_desc *desc, uint32_t nranks, 
 
     if (index >= tcw_plan_slot_count(desc, nranks, slot))
         return 0;
-    if (desc->op == TCW_OP_ALL_REDUCE)
+    if (tcw_op_has_tokens(desc->op))
         return all_reduce_bytes(desc, tokens, slot);
     tensor = present_tensor(desc, desc->op == TCW_OP_ALL_TO_ALL && slot == TCW_SLOT_IN ? index / nranks : index);
     if (!tensor)
@@ -140,7 +155,7 @@ uint64_t tcw_plan_message_bytes(const struct tcw_plan_desc *desc, uint32_t nrank
     uint64_t in = 0, out = 0;
     uint32_t i;
 
-    if (desc->op == TCW_OP_ALL_REDUCE)
+    if (tcw_op_has_tokens(desc->op))
         return all_reduce_bytes(desc, tokens, TCW_SLOT_IN);
     for (i = 0; i < tcw_plan_slot_count(desc, nranks, TCW_SLOT_IN); i++)
         in += tcw_plan_slot_bytes(desc, nranks, rank, tokens, TCW_SLOT_IN, i);

@@ -50,7 +50,7 @@ static bool tensor_is_zero(const struct tcw_tensor *tensor)
 /* Fields that an operation does not use must be zero, so that two equal plans are equal bytes and nothing is dropped silently. */
 static int check_unused(const struct tcw_plan_desc *desc, struct tcw_complaint *complaint)
 {
-    unsigned first = desc->op == TCW_OP_ALL_REDUCE ? 0 : desc->tensor_count;
+    unsigned first = tcw_op_has_tokens(desc->op) ? 0 : desc->tensor_count;
     uint32_t i;
 
     if (desc->reserved)
@@ -58,19 +58,26 @@ static int check_unused(const struct tcw_plan_desc *desc, struct tcw_complaint *
     for (i = first; i < TCW_MAX_TENSORS; i++)
         if (!tensor_is_zero(&desc->tensors[i]))
             return complain(complaint, TCW_EINVAL, "tensors", i, "tensors[%u] is set, but only %u are used", i, first);
-    if (desc->op != TCW_OP_ALL_REDUCE) {
+    if (!tcw_op_has_tokens(desc->op)) {
         if (desc->max_tokens || desc->hidden || desc->eps_bits || desc->dtype)
             return complain(complaint, TCW_EINVAL, "max_tokens", desc->max_tokens,
-                            "max_tokens, hidden, eps and dtype belong to all-reduce and must be 0 for %s", tcw_op_name(desc->op));
+                            "max_tokens, hidden, eps and dtype belong to operations of tokens and must be 0 for %s", tcw_op_name(desc->op));
+    } else if (desc->tensor_count) {
+        return complain(complaint, TCW_EINVAL, "tensor_count", desc->tensor_count, "%s takes no tensor list, found %u entries",
+                        tcw_op_name(desc->op), desc->tensor_count);
+    }
+    if (desc->op != TCW_OP_ALL_REDUCE) {
+        if (desc->eps_bits)
+            return complain(complaint, TCW_EINVAL, "eps", desc->eps_bits, "eps belongs to all-reduce and must be 0 for %s",
+                            tcw_op_name(desc->op));
         if (desc->strategy != TCW_STRATEGY_AUTO || desc->fusion != TCW_FUSION_NONE)
             return complain(complaint, TCW_EINVAL, "strategy", desc->strategy, "%s takes no strategy and no fusion", tcw_op_name(desc->op));
         if (desc->flags & (TCW_PLAN_ACC_FP32 | TCW_PLAN_BIAS))
             return complain(complaint, TCW_EINVAL, "flags", desc->flags, "%s takes neither a bias nor an accumulation width",
                             tcw_op_name(desc->op));
-    } else if (desc->tensor_count) {
-        return complain(complaint, TCW_EINVAL, "tensor_count", desc->tensor_count, "all-reduce takes no tensor list, found %u entries",
-                        desc->tensor_count);
     }
+    if (desc->op != TCW_OP_UB_FINALIZE && desc->flags & TCW_PLAN_FORCE)
+        return complain(complaint, TCW_EINVAL, "flags", desc->flags, "%s has nothing to force", tcw_op_name(desc->op));
     if (desc->op != TCW_OP_ALL_REDUCE && desc->op != TCW_OP_REDUCE_SCATTER && desc->redop)
         return complain(complaint, TCW_EINVAL, "redop", desc->redop, "%s reduces nothing, redop must be 0", tcw_op_name(desc->op));
     if (desc->op != TCW_OP_BROADCAST && desc->root)
@@ -96,6 +103,29 @@ static int check_sizes(const struct tcw_plan_desc *desc, uint32_t nranks, struct
     return 0;
 }
 
+static int check_tokens(const struct tcw_plan_desc *desc, struct tcw_complaint *complaint)
+{
+    size_t element = tcw_dtype_bytes(desc->dtype);
+
+    if (!desc->max_tokens || desc->max_tokens > UINT32_MAX)
+        return complain(complaint, TCW_EINVAL, "max_tokens", desc->max_tokens, "max_tokens is %llu, allowed: 1 to 4294967295",
+                        (unsigned long long)desc->max_tokens);
+    if (!desc->hidden || desc->hidden > MAX_EXTENT)
+        return complain(complaint, TCW_EINVAL, "hidden", desc->hidden, "hidden is %llu, allowed: 1 to 2^40",
+                        (unsigned long long)desc->hidden);
+    if (product(product(desc->max_tokens, desc->hidden, MAX_BYTES), element, MAX_BYTES) > MAX_BYTES)
+        return complain(complaint, TCW_EINVAL, "max_tokens", desc->max_tokens, "max_tokens x hidden is more than 2^48 bytes");
+    return 0;
+}
+
+static int check_finalize(const struct tcw_plan_desc *desc, struct tcw_complaint *complaint)
+{
+    if (!is_float(desc->dtype))
+        return complain(complaint, TCW_EINVAL, "dtype", desc->dtype, "%s takes fp32, fp16 or bf16, found %s", tcw_op_name(desc->op),
+                        tcw_dtype_name(desc->dtype));
+    return 0;
+}
+
 static int check_all_reduce(const struct tcw_plan_desc *desc, struct tcw_complaint *complaint)
 {
     bool fused = desc->fusion != TCW_FUSION_NONE;
@@ -106,14 +136,6 @@ static int check_all_reduce(const struct tcw_plan_desc *desc, struct tcw_complai
     if (!is_summable(desc->dtype))
         return complain(complaint, TCW_EINVAL, "dtype", desc->dtype, "%s cannot be reduced; allowed: fp32 fp16 bf16 fp64 and the integers",
                         tcw_dtype_name(desc->dtype));
-    if (!desc->max_tokens || desc->max_tokens > UINT32_MAX)
-        return complain(complaint, TCW_EINVAL, "max_tokens", desc->max_tokens, "max_tokens is %llu, allowed: 1 to 4294967295",
-                        (unsigned long long)desc->max_tokens);
-    if (!desc->hidden || desc->hidden > MAX_EXTENT)
-        return complain(complaint, TCW_EINVAL, "hidden", desc->hidden, "hidden is %llu, allowed: 1 to 2^40",
-                        (unsigned long long)desc->hidden);
-    if (product(product(desc->max_tokens, desc->hidden, MAX_BYTES), element, MAX_BYTES) > MAX_BYTES)
-        return complain(complaint, TCW_EINVAL, "max_tokens", desc->max_tokens, "max_tokens x hidden is more than 2^48 bytes");
     if ((desc->flags & TCW_PLAN_ACC_FP32) && desc->dtype != TCW_FP16 && desc->dtype != TCW_BF16)
         return complain(complaint, TCW_EINVAL, "flags", desc->flags, "fp32 accumulation is for fp16 and bf16, not %s",
                         tcw_dtype_name(desc->dtype));
@@ -228,8 +250,12 @@ int tcw_plan_desc_check(const struct tcw_plan_desc *desc, uint32_t nranks, struc
     code = check_unused(desc, complaint);
     if (!code)
         code = check_sizes(desc, nranks, complaint);
+    if (!code && tcw_op_has_tokens(desc->op))
+        code = check_tokens(desc, complaint);
     if (!code && desc->op == TCW_OP_ALL_REDUCE)
         code = check_all_reduce(desc, complaint);
+    if (!code && desc->op == TCW_OP_UB_FINALIZE)
+        code = check_finalize(desc, complaint);
     for (i = 0; !code && i < desc->tensor_count; i++)
         code = check_tensor(desc, nranks, i, complaint);
     if (!code && desc->op == TCW_OP_BROADCAST && desc->root >= nranks)
@@ -245,7 +271,7 @@ int tcw_plan_tokens_check(const struct tcw_plan_desc *desc, uint64_t tokens, str
     uint64_t most = 0;
     uint32_t i;
 
-    if (desc->op == TCW_OP_ALL_REDUCE) {
+    if (tcw_op_has_tokens(desc->op)) {
         if (!tokens || tokens > desc->max_tokens)
             return complain(complaint, TCW_EINVAL, "tokens", tokens, "tokens is %llu, this plan allows 1 to %llu",
                             (unsigned long long)tokens, (unsigned long long)desc->max_tokens);

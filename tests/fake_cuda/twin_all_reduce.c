@@ -35,6 +35,7 @@ struct turn {
     struct tcw_device_progress *progress;
     uint64_t step; /* this run's, from 1 */
     uint64_t waited_since_ns;
+    bool finalizes;
 };
 
 static struct twin_state *twin_of(const struct turn *turn, uint32_t rank)
@@ -98,6 +99,21 @@ static bool wait_for(struct turn *turn, uint32_t rank, uint64_t sequence)
     return true;
 }
 
+/* ub-finalize: each token as its owner has it, src[i] being what rank i has from byte `at` on. */
+static void take_shards(const struct turn *turn, const struct fake_twin_row *row, const void *const *src, uint64_t at, uint64_t bytes)
+{
+    const struct tck_cuda_operation *run = turn->run;
+    for (uint64_t done = 0; done < bytes;) {
+        uint64_t token = (at + done) / row->row_bytes, left = (token + 1) * row->row_bytes - at - done, length = bytes - done;
+        uint32_t owner = 0;
+        length = left < length ? left : length;
+        while (tcw_shard_first(run->run_tokens, turn->link->nranks, owner + 1) <= run->first_token + token)
+            owner++;
+        memmove((unsigned char *)run->out + at + done, (const unsigned char *)src[owner] + done, length);
+        done += length;
+    }
+}
+
 /* One round: `bytes` from byte `at` of the message on. */
 static bool exchange(struct turn *turn, struct fake_twin_row *row, uint64_t at, uint64_t bytes)
 {
@@ -115,7 +131,10 @@ static bool exchange(struct turn *turn, struct fake_twin_row *row, uint64_t at, 
     for (uint32_t i = 0; i < turn->link->nranks; i++)
         if (i != turn->link->rank && !wait_for(turn, i, sequence))
             return false;
-    fake_twin_row_finish(row, src, turn->link->nranks, at, bytes);
+    if (turn->finalizes)
+        take_shards(turn, row, src, at, bytes);
+    else
+        fake_twin_row_finish(row, src, turn->link->nranks, at, bytes);
     return true;
 }
 
@@ -164,7 +183,9 @@ static CUresult run_alone(struct turn *turn, const struct fake_launch *launch, s
         fake_complain("%s: a row does not fit a buffer", launch->name);
         return CUDA_ERROR_INVALID_VALUE;
     }
-    for (uint64_t at = 0; at < row->total; at += chunk)
+    if (turn->run->flags & TCK_CUDA_LOCAL)
+        memmove(turn->run->out, turn->run->in, row->total);
+    for (uint64_t at = 0; at < row->total && !(turn->run->flags & TCK_CUDA_LOCAL); at += chunk)
         if (!exchange(turn, row, at, row->total - at < chunk ? row->total - at : chunk))
             return CUDA_SUCCESS;
     if (turn->run->flags & TCK_CUDA_LAST)
@@ -176,7 +197,7 @@ CUresult fake_twin_all_reduce(const struct fake_launch *launch)
 {
     const struct tck_cuda_args *args = launch->params;
     const struct tck_cuda_link *link = &args->link;
-    struct turn turn = {.link = link, .run = &args->run};
+    struct turn turn = {.link = link, .run = &args->run, .finalizes = !strcmp(launch->name, "tck_finalize")};
     struct fake_twin_row *row;
     CUresult result;
     if (!link->nranks || link->nranks > TCK_CUDA_RANKS || link->rank >= link->nranks)

@@ -169,12 +169,24 @@ static void verify(struct comm_rank *self, const struct comm_case *test, unsigne
     comm_board_barrier(board);
 }
 
-/* Launches between which nothing of the host happens; every other one with another strategy, the last one with the case's own. */
+/*
+ * Launches between which nothing of the host happens; every other one with another strategy, some of another operation, the last one with
+ * the case's own.
+ */
 static void launch_row(struct comm_rank *self, const struct tck_run *run, unsigned count)
 {
+    const struct tcw_plan_desc finalize = {.op = TCW_OP_UB_FINALIZE,
+                                           .dtype = run->desc->dtype,
+                                           .strategy = TCW_STRATEGY_AUTO,
+                                           .flags = TCW_PLAN_FORCE,
+                                           .max_tokens = run->desc->max_tokens,
+                                           .hidden = run->desc->hidden};
     for (unsigned i = count; i-- > 0;) {
         struct tck_run other = *run;
-        if (i & 1)
+        if (i % 3 == 2 && run->out[0]) {
+            other.desc = &finalize;
+            other.strategy = TCW_STRATEGY_UB;
+        } else if (i & 1)
             other.strategy = run->strategy == TCW_STRATEGY_ONESHOT ? TCW_STRATEGY_TWOSHOT : TCW_STRATEGY_ONESHOT;
         comm_rank_launch(self, &other);
     }

@@ -26,6 +26,18 @@ void case_reduce_scatter(struct proc_me *me, struct trtcoll_group *group, uint64
 void case_all_to_all(struct proc_me *me, struct trtcoll_group *group, uint64_t *random, unsigned lane);
 void case_broadcast(struct proc_me *me, struct trtcoll_group *group, uint64_t *random, unsigned lane);
 void case_barrier(struct proc_me *me, struct trtcoll_group *group, uint64_t *random, unsigned lane);
+
+struct case_finalize {
+    unsigned dtype, lane;
+    uint64_t max_tokens, tokens, hidden;
+    bool force, in_place;
+    uint64_t seed;
+};
+
+struct case_finalize case_finalize_random(uint64_t *random, unsigned lane);
+/* Makes the plan, runs it `runs` times on other data each, checks every byte, releases the plan. */
+void case_finalize_run(struct proc_me *me, struct trtcoll_group *group, const struct case_finalize *job, unsigned runs);
+
 /* Any of them. */
 void case_any(struct proc_me *me, struct trtcoll_group *group, uint64_t *random, unsigned lane);
 

@@ -308,7 +308,7 @@ void case_barrier(struct proc_me *me, struct trtcoll_group *group, uint64_t *ran
 
 void case_any(struct proc_me *me, struct trtcoll_group *group, uint64_t *random, unsigned lane)
 {
-    switch (ref_random(random) % 8) {
+    switch (ref_random(random) % 9) {
     case 0:
         case_all_gather(me, group, random, lane);
         break;
@@ -324,6 +324,11 @@ void case_any(struct proc_me *me, struct trtcoll_group *group, uint64_t *random,
     case 4:
         case_barrier(me, group, random, lane);
         break;
+    case 5: {
+        struct case_finalize job = case_finalize_random(random, lane);
+        case_finalize_run(me, group, &job, 1 + ref_random(random) % 3);
+        break;
+    }
     default: {
         struct case_all_reduce job = case_all_reduce_random(random, lane, 20000);
         case_all_reduce_run(me, group, &job, 1 + ref_random(random) % 3);

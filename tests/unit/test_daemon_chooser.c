@@ -327,6 +327,34 @@ static void test_cuda_alone(void **state)
     assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
 }
 
+/* ub-finalize has one form on each lane. */
+static void test_cuda_finalize(void **state)
+{
+    struct tcw_plan_desc desc = {
+        .op = TCW_OP_UB_FINALIZE, .dtype = TCW_BF16, .strategy = TCW_STRATEGY_AUTO, .max_tokens = 64, .hidden = 4096};
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+
+    (void)state;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_DIRECT);
+    assert_int_equal(choice.decision.step_count, 1);
+    assert_true(choice.workspace_bytes > 0);
+    desc.lane = TCW_LANE_SERVED;
+    choosing.strategy = TCW_STRATEGY_ONESHOT; /* of the group's all-reduces */
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_NCCL);
+    assert_true(choice.workspace_bytes == 0);
+    desc.lane = TCW_LANE_AUTO;
+    desc.hidden = 9; /* no whole packs */
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
+    assert_true(is_rejected(&choice, "direct lane"));
+    choosing.kind = TCK_DEVICE_HOST;
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.lane, TCW_LANE_DIRECT);
+}
+
 /* GPUs that cannot map each other's memory have NCCL, and only NCCL. */
 static void test_cuda_without_peers(void **state)
 {
@@ -544,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_cuda_refusals),
         cmocka_unit_test(test_cuda_alone),
         cmocka_unit_test(test_cuda_without_peers),
+        cmocka_unit_test(test_cuda_finalize),
         cmocka_unit_test(test_cuda_served_by_size),
         cmocka_unit_test(test_cuda_served_by_nccl_alone),
         cmocka_unit_test(test_cuda_served_full_table),

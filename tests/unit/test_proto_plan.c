@@ -132,6 +132,7 @@ static void test_every_field_is_checked(void **state)
     REFUSE(BASE_AR, redop = TCW_REDOP_COUNT, TCW_EINVAL, "redop");
     REFUSE(BASE_AR, lane = TCW_LANE_COUNT, TCW_EINVAL, "lane");
     REFUSE(BASE_AR, flags = 16, TCW_EINVAL, "flags");
+    REFUSE(BASE_AR, flags = 32, TCW_EINVAL, "flags");
     REFUSE(BASE_AR, flags = 0x80000000u, TCW_EINVAL, "flags");
     REFUSE(BASE_AR, root = 1, TCW_EINVAL, "root");
     REFUSE(BASE_AR, eps_bits = 1, TCW_EINVAL, "eps");
@@ -183,6 +184,35 @@ static void test_fused_fields(void **state)
 #define GATHER  gather(TCW_OP_ALL_GATHER)
 #define SCATTER gather(TCW_OP_REDUCE_SCATTER)
 #define SIZES   gather_sizes(TCW_OP_ALL_GATHER)
+
+static struct tcw_plan_desc finalize(void)
+{
+    return (struct tcw_plan_desc){.op = TCW_OP_UB_FINALIZE,
+                                  .dtype = TCW_FP16,
+                                  .strategy = TCW_STRATEGY_AUTO,
+                                  .flags = TCW_PLAN_FORCE | TCW_PLAN_GRAPH,
+                                  .max_tokens = 8,
+                                  .hidden = 100};
+}
+
+static void test_finalize_fields(void **state)
+{
+    struct tcw_plan_desc good = finalize();
+
+    (void)state;
+    accept("finalize", &good, RANKS);
+    REFUSE(finalize(), dtype = TCW_FP64, TCW_EINVAL, "dtype");
+    REFUSE(finalize(), max_tokens = 0, TCW_EINVAL, "max_tokens");
+    REFUSE(finalize(), hidden = 0, TCW_EINVAL, "hidden");
+    REFUSE(finalize(), strategy = TCW_STRATEGY_UB, TCW_EINVAL, "strategy");
+    REFUSE(finalize(), fusion = TCW_FUSION_RESIDUAL_RMS_NORM, TCW_EINVAL, "strategy");
+    REFUSE(finalize(), eps_bits = 1, TCW_EINVAL, "eps");
+    REFUSE(finalize(), redop = TCW_MAX, TCW_EINVAL, "redop");
+    REFUSE(finalize(), flags = TCW_PLAN_BIAS, TCW_EINVAL, "flags");
+    REFUSE(finalize(), flags = TCW_PLAN_SIZES, TCW_EINVAL, "sizes");
+    REFUSE(finalize(), tensor_count = 1, TCW_EINVAL, "tensor_count");
+    REFUSE(finalize(), root = 1, TCW_EINVAL, "root");
+}
 
 static void test_tensor_fields(void **state)
 {
@@ -336,10 +366,15 @@ static void test_decision(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_plans),   cmocka_unit_test(test_every_field_is_checked),
-        cmocka_unit_test(test_fused_fields), cmocka_unit_test(test_tensor_fields),
-        cmocka_unit_test(test_group_sizes),  cmocka_unit_test(test_every_field_is_compared),
-        cmocka_unit_test(test_tokens),       cmocka_unit_test(test_decision),
+        cmocka_unit_test(test_good_plans),
+        cmocka_unit_test(test_every_field_is_checked),
+        cmocka_unit_test(test_fused_fields),
+        cmocka_unit_test(test_finalize_fields),
+        cmocka_unit_test(test_tensor_fields),
+        cmocka_unit_test(test_group_sizes),
+        cmocka_unit_test(test_every_field_is_compared),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_decision),
     };
     return cmocka_run_group_tests_name("plans", tests, NULL, NULL);
 }

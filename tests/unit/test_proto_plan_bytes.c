@@ -23,6 +23,39 @@ static void expect_counts(const struct tcw_plan_desc *desc, uint32_t nranks, con
     assert_int_equal(tcw_plan_slot_count(desc, nranks, TCW_SLOT_COUNT), 0);
 }
 
+static void test_finalize(void **state)
+{
+    struct tcw_plan_desc desc = {
+        .op = TCW_OP_UB_FINALIZE, .dtype = TCW_BF16, .strategy = TCW_STRATEGY_AUTO, .max_tokens = 100, .hidden = 7};
+    struct tcw_complaint complaint;
+
+    (void)state;
+    expect_counts(&desc, 3, (const uint32_t[TCW_SLOT_COUNT]){1, 1});
+    expect(&desc, 3, 1, 10, TCW_SLOT_IN, 0, 140);
+    expect(&desc, 3, 1, 10, TCW_SLOT_OUT, 0, 140);
+    assert_int_equal(tcw_plan_message_bytes(&desc, 3, 1, 10), 140);
+    assert_int_equal(tcw_plan_tokens_check(&desc, 101, &complaint), TCW_EINVAL);
+    /* 11 tokens on 4 ranks: 3, 3, 3, 2. */
+    assert_int_equal(tcw_shard_first(11, 4, 0), 0);
+    assert_int_equal(tcw_shard_first(11, 4, 1), 3);
+    assert_int_equal(tcw_shard_first(11, 4, 3), 9);
+    assert_int_equal(tcw_shard_first(11, 4, 4), 11);
+    assert_int_equal(tcw_shard_first(2, 4, 3), 2);
+    /* One rank, or 131072 elements of all ranks together. */
+    desc.hidden = 8192;
+    assert_true(tcw_finalize_is_local(&desc, 1, 100) && tcw_finalize_is_local(&desc, 4, 4) && tcw_finalize_is_local(&desc, 2, 8));
+    assert_false(tcw_finalize_is_local(&desc, 4, 5) || tcw_finalize_is_local(&desc, 2, 9));
+    desc.flags = TCW_PLAN_FORCE;
+    assert_int_equal(tcw_plan_desc_check(&desc, 4, &complaint), 0);
+    assert_true(!tcw_finalize_is_local(&desc, 4, 4) && tcw_finalize_is_local(&desc, 1, 1));
+    desc.dtype = TCW_INT32;
+    assert_int_equal(tcw_plan_desc_check(&desc, 4, &complaint), TCW_EINVAL);
+    desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 8, 8);
+    desc.flags = TCW_PLAN_FORCE;
+    assert_int_equal(tcw_plan_desc_check(&desc, 4, &complaint), TCW_EINVAL);
+    assert_string_equal(complaint.field, "flags");
+}
+
 static void test_plain_all_reduce(void **state)
 {
     (void)state;
@@ -162,6 +195,7 @@ static void test_limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_finalize),
         cmocka_unit_test(test_plain_all_reduce),
         cmocka_unit_test(test_fused_all_reduce),
         cmocka_unit_test(test_gather_and_scatter),

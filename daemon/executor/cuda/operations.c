@@ -33,6 +33,15 @@ bool tcd_cuda_operation_is_library(const struct tcw_plan_desc *desc, uint32_t st
     return desc->op != TCW_OP_ALL_REDUCE || strategy == TCW_STRATEGY_NCCL || strategy == TCW_STRATEGY_NCCL_SYMMETRIC;
 }
 
+static int copy(const struct tcd_cuda_operation *operation, void *target, const void *source, uint64_t bytes)
+{
+    CUresult result =
+        tck_cuda_driver()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)target, (CUdeviceptr)(uintptr_t)source, bytes, stream_of(operation));
+    if (result != CUDA_SUCCESS)
+        tck_cuda_text(result, operation->text, TCW_TEXT_BYTES);
+    return tck_cuda_code(result);
+}
+
 /* ---- the middle dimension of all-gather and reduce-scatter ---- */
 
 struct extents {
@@ -267,6 +276,29 @@ static int broadcast(const struct tcd_cuda_operation *operation)
     return settle(operation, rc);
 }
 
+/* The shards lie in the message one behind the other, the last ranks' a token shorter. */
+static int finalize(const struct tcd_cuda_operation *operation)
+{
+    const struct tck_run *run = operation->run;
+    const struct tcd_cuda_communicator *communicator = operation->communicator;
+    uint64_t row = run->desc->hidden * tcw_dtype_bytes(run->desc->dtype);
+    const unsigned char *in = run->in[0];
+    unsigned char *out = run->out[0];
+    if (tcw_finalize_is_local(run->desc, communicator->nranks, run->tokens))
+        return in == out ? 0 : copy(operation, out, in, run->tokens * row);
+    int rc = tcd_library_group_begin(operation->text);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < communicator->nranks && rc == 0; ++i) {
+        uint64_t at = tcw_shard_first(run->tokens, communicator->nranks, i) * row;
+        uint64_t bytes = tcw_shard_first(run->tokens, communicator->nranks, i + 1) * row - at;
+        if (bytes)
+            rc = tcd_library_broadcast(library_of(operation), i == communicator->rank ? in + at : out + at, out + at, bytes, i,
+                                       stream_of(operation), operation->text);
+    }
+    return end_group(operation, rc);
+}
+
 /* Nobody's sum is there before everybody has come. */
 static int barrier(const struct tcd_cuda_operation *operation)
 {
@@ -286,15 +318,6 @@ static bool has_epilogue(const struct tcw_plan_desc *desc)
 static bool has_out(const struct tcw_plan_desc *desc)
 {
     return desc->fusion != TCW_FUSION_RESIDUAL_RMS_NORM_QUANT_FP8 && desc->fusion != TCW_FUSION_RESIDUAL_RMS_NORM_QUANT_NVFP4;
-}
-
-static int copy(const struct tcd_cuda_operation *operation, void *target, const void *source, uint64_t bytes)
-{
-    CUresult result =
-        tck_cuda_driver()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)target, (CUdeviceptr)(uintptr_t)source, bytes, stream_of(operation));
-    if (result != CUDA_SUCCESS)
-        tck_cuda_text(result, operation->text, TCW_TEXT_BYTES);
-    return tck_cuda_code(result);
 }
 
 /* Through the window, which the library reaches on all ranks at once. A message that does not fit goes in pieces. */
@@ -452,6 +475,8 @@ int tcd_cuda_operation_enqueue(const struct tcd_cuda_operation *operation)
         return broadcast(operation);
     case TCW_OP_BARRIER:
         return barrier(operation);
+    case TCW_OP_UB_FINALIZE:
+        return finalize(operation);
     default:
         snprintf(operation->text, TCW_TEXT_BYTES, "operation %u", operation->run->desc->op);
         return TCW_ENOSYS;

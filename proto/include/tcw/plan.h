@@ -17,7 +17,8 @@ enum {
     TCW_PLAN_BIAS = 1u << 1,     /* sum + bias before the residual add (or as the result, with fusion NONE) */
     TCW_PLAN_GRAPH = 1u << 2,    /* will be captured */
     TCW_PLAN_SIZES = 1u << 3,    /* `sizes` holds each rank's extent */
-    TCW_PLAN_FLAGS_KNOWN = 15u,
+    TCW_PLAN_FORCE = 1u << 4,    /* ub-finalize: ranks exchange their shards, however short the message is */
+    TCW_PLAN_FLAGS_KNOWN = 31u,
 };
 
 /*
@@ -35,7 +36,7 @@ struct tcw_tensor {
 
 struct tcw_plan_desc {
     uint16_t op;       /* tcw_op */
-    uint16_t dtype;    /* all-reduce; reduce operand type. Others: 0, each tensor has its own */
+    uint16_t dtype;    /* operations of tokens: their type. Others: 0, each tensor has its own */
     uint16_t strategy; /* all-reduce; others TCW_STRATEGY_AUTO */
     uint16_t fusion;
     uint16_t redop;
@@ -43,13 +44,24 @@ struct tcw_plan_desc {
     uint32_t flags;
     uint32_t root;         /* broadcast */
     uint32_t eps_bits;     /* fp32 bit pattern of epsilon */
-    uint64_t max_tokens;   /* all-reduce: largest token count of a run */
-    uint64_t hidden;       /* all-reduce: elements of one token */
-    uint32_t tensor_count; /* list operations, else 0 (all-reduce) or 1 */
+    uint64_t max_tokens;   /* operations of tokens: largest token count of a run */
+    uint64_t hidden;       /* operations of tokens: elements of one token */
+    uint32_t tensor_count; /* list operations, else 0 (operations of tokens) or 1 */
     uint32_t reserved;
     uint64_t sizes[TCW_MAX_RANKS];
     struct tcw_tensor tensors[TCW_MAX_TENSORS];
 };
+
+/* Operations of tokens: all-reduce and ub-finalize. Their buffers hold whole tokens; the others move tensors. */
+static inline int tcw_op_has_tokens(unsigned op)
+{
+    return op == TCW_OP_ALL_REDUCE || op == TCW_OP_UB_FINALIZE;
+}
+
+/* Rank r owns the tokens from tcw_shard_first(r) up to tcw_shard_first(r + 1): the first ranks one more where they do not divide. */
+uint64_t tcw_shard_first(uint64_t tokens, uint32_t nranks, uint32_t rank);
+/* ub-finalize: whether this run copies what the rank has: a group of one, and short messages unless TCW_PLAN_FORCE. */
+int tcw_finalize_is_local(const struct tcw_plan_desc *desc, uint32_t nranks, uint64_t tokens);
 
 /* What is wrong with a descriptor or where two differ. Filled only on failure. */
 struct tcw_complaint {
@@ -75,13 +87,14 @@ uint64_t tcw_plan_desc_hash(const struct tcw_plan_desc *desc);
 uint32_t tcw_plan_slot_count(const struct tcw_plan_desc *desc, uint32_t nranks, unsigned slot);
 
 /*
- * Bytes that buffer `index` of `slot` must have for a run with `tokens` on `rank`. `tokens`: all-reduce, the token count (1..max_tokens);
- * others, 0 or, without sizes, the extent of this run (1..extent). Returns 0 for an unused slot. Never overflows for a checked plan.
+ * Bytes that buffer `index` of `slot` must have for a run with `tokens` on `rank`. `tokens`: of operations of tokens, their count
+ * (1..max_tokens); others, 0 or, without sizes, the extent of this run (1..extent). Returns 0 for an unused slot. Never overflows for a
+ * checked plan.
  */
 uint64_t tcw_plan_slot_bytes(const struct tcw_plan_desc *desc, uint32_t nranks, uint32_t rank, uint64_t tokens, unsigned slot,
                              uint32_t index);
 
-/* Payload bytes of one run, as benchmarks and histograms count them: all-reduce M*H*size; others, this rank's larger side. */
+/* Payload bytes of one run, as benchmarks and histograms count them: operations of tokens M*H*size; others, this rank's larger side. */
 uint64_t tcw_plan_message_bytes(const struct tcw_plan_desc *desc, uint32_t nranks, uint32_t rank, uint64_t tokens);
 
 /* 0 or TCW_EINVAL: is `tokens` allowed for a run of this plan? */

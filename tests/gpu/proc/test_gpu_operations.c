@@ -39,7 +39,7 @@ static void fit(struct case_all_reduce *job)
 
 static void any_operation(struct proc_me *me, struct trtcoll_group *group, uint64_t *random, unsigned lane)
 {
-    unsigned which = lane == TRTCOLL_LANE_DIRECT ? 7 : (unsigned)(ref_random(random) % 8);
+    unsigned which = lane == TRTCOLL_LANE_DIRECT ? 5 + (unsigned)(ref_random(random) % 4) : (unsigned)(ref_random(random) % 9);
 
     if (which == 0) {
         case_all_gather(me, group, random, lane);
@@ -51,6 +51,10 @@ static void any_operation(struct proc_me *me, struct trtcoll_group *group, uint6
         case_broadcast(me, group, random, lane);
     } else if (which == 4) {
         case_barrier(me, group, random, lane);
+    } else if (which == 5) {
+        struct case_finalize job = case_finalize_random(random, lane);
+
+        case_finalize_run(me, group, &job, 1 + (unsigned)(ref_random(random) % 3));
     } else {
         struct case_all_reduce job = case_all_reduce_random(random, lane, 40000);
 
@@ -169,6 +173,48 @@ static void test_every_combination_served(void **state)
     every_combination(TRTCOLL_LANE_SERVED);
 }
 
+/* ---- finalize ---- */
+
+static void finalize_body(struct proc_me *me)
+{
+    const struct sweep *sweep = me->arg;
+    static const uint64_t tokens[] = {1, 2, 3, 5, 8, 129}, widths[] = {8, 48, 2880, 7176};
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "finalize");
+    struct gpu *gpu = gpu_open(ctx);
+
+    for (unsigned i = 0; i < 2 * 6 * 4; i++) {
+        struct case_finalize job = {.dtype = i % 3, .lane = sweep->lane, .tokens = tokens[i / 2 % 6], .hidden = widths[i / 12], .seed = i};
+
+        job.max_tokens = job.tokens + i % 2;
+        job.force = i % 2;
+        job.in_place = i % 5 == 0;
+        gpu->kind = (gpu_kind)(i % GPU_KINDS);
+        proc_reach(me, i);
+        case_finalize_run(me, group, &job, 2);
+        if (i % 8 == 0 && sweep->lane == TRTCOLL_LANE_DIRECT) /* between runs of the other kernels */
+            proc_sum(group, sweep->lane, 1000 + i);
+    }
+    CHECK_EQ(trtcoll_userbuffers_allreduce_finalize(group, NULL, NULL, 0, 8, TRTCOLL_BF16, 1), TRTCOLL_EINVAL);
+    gpu_part(me, gpu);
+    CHECK_OK(trtcoll_group_leave(group));
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_finalize(void **state)
+{
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count(), .operation_ms = 30000});
+
+    (void)state;
+    for (unsigned ranks = 1; ranks <= gpu_count() && ranks <= 4; ranks++) {
+        struct sweep direct = {TRTCOLL_LANE_DIRECT, 0, 0}, served = {TRTCOLL_LANE_SERVED, 0, 0};
+
+        proc_run_all(daemon, (int)ranks, finalize_body, &direct, 60000);
+        proc_run_all(daemon, (int)ranks, finalize_body, &served, 60000);
+    }
+    proc_daemon_finish(daemon);
+}
+
 /* ---- large messages, growth ---- */
 
 static void large_body(struct proc_me *me)
@@ -265,6 +311,7 @@ int main(void)
         cmocka_unit_test_teardown(test_refusals, proc_teardown),
         cmocka_unit_test_teardown(test_every_combination_direct, proc_teardown),
         cmocka_unit_test_teardown(test_every_combination_served, proc_teardown),
+        cmocka_unit_test_teardown(test_finalize, proc_teardown),
         cmocka_unit_test_teardown(test_large_messages, proc_teardown),
         cmocka_unit_test_teardown(test_random_direct, proc_teardown),
         cmocka_unit_test_teardown(test_random_served, proc_teardown),
