@@ -192,7 +192,8 @@ static struct tcd_communicator *call_end(struct call *call, const struct tcd_ex_
     return NULL;
 }
 
-static void become_ready(struct tcd_communicator *communicator)
+/* `how`: what took how long on the rank that was the last. */
+static void become_ready(struct tcd_communicator *communicator, const char *how)
 {
     struct tcd_daemon *daemon = communicator->daemon;
     char devices[64];
@@ -201,8 +202,9 @@ static void become_ready(struct tcd_communicator *communicator)
     communicator->state = TCD_COMM_READY;
     communicator->took_ns = tcw_now_ns() - communicator->began_ns;
     daemon->making = NULL;
-    tcd_log(TCD_INFO, "the communicator of devices %s is ready after %llu ms",
-            tcd_communicator_text(communicator, devices, sizeof(devices)), (unsigned long long)(communicator->took_ns / 1000000));
+    tcd_log(TCD_INFO, "the communicator of devices %s is ready after %llu ms%s%.200s%s",
+            tcd_communicator_text(communicator, devices, sizeof(devices)), (unsigned long long)(communicator->took_ns / 1000000),
+            *how ? " (" : "", how, *how ? ")" : "");
     tell_waits(communicator, NULL);
     begin_soon(daemon);
 }
@@ -213,7 +215,7 @@ static void on_initialized(void *arg, const struct tcd_ex_message *answer, int f
     struct tcd_communicator *communicator = call_end(arg, answer, fd, &rank);
 
     if (communicator && !communicator->outstanding)
-        become_ready(communicator);
+        become_ready(communicator, answer->text);
 }
 
 /* Asks the executor of a rank. False: it has failed. */

@@ -38,6 +38,8 @@ static void on_report(void *arg, struct tcd_executor *executor, const struct tcd
     (void)executor;
     if (message->communicator && message->opcode == TCD_EX_FAULT)
         tcd_communicator_fault(device, message);
+    else if (!message->attachment && message->opcode == TCD_EX_FAULT)
+        tcd_daemon_problem(device->daemon, "device %u, its executor: %.200s", device->number, message->text);
     else
         tcd_attachment_report(device->daemon, message);
 }
@@ -49,6 +51,15 @@ static void note_trouble(struct tcd_device *device, const char *text)
         return;
     tcw_text_set(device->told, sizeof(device->told), text);
     tcd_daemon_problem(device->daemon, "device %u cannot be used: %.200s", device->number, text);
+}
+
+/* The first communicator will be the quicker for it. */
+static void prepare_library(struct tcd_device *device)
+{
+    const struct tcd_ex_message message = {.opcode = TCD_EX_LIBRARY};
+
+    if (device->facts.library && device->daemon->config->options.prepare_communicators)
+        tcd_device_tell(device, &message);
 }
 
 static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_ex_message *message)
@@ -76,6 +87,7 @@ static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_
         device->facts.library_why[sizeof(facts->library_why) - 1] = 0;
         device->known = true;
         device->told[0] = 0;
+        prepare_library(device);
     }
     settle(device);
 }

@@ -3,7 +3,6 @@
 #include <tck/memory.h>
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -18,17 +17,13 @@ struct allocation {
     struct tcd_ex_letter *letter; /* the answer, made beforehand */
 };
 
-/* The answer, and the end of this thread. */
 static void finish(struct allocation *allocation)
 {
-    struct tcd_ex_engine *engine = allocation->engine;
-    struct tcd_ex_letter *letter = allocation->letter;
+    tcd_ex_mailbox_post(allocation->engine->mailbox, allocation->letter);
     free(allocation);
-    tcd_ex_mailbox_post(engine->mailbox, letter);
-    atomic_fetch_sub(engine->threads, 1); /* the last touch: the process may end now */
 }
 
-static void *allocation_main(void *arg)
+static void allocate(void *arg)
 {
     struct allocation *allocation = arg;
     struct tcd_ex_letter *letter = allocation->letter;
@@ -52,10 +47,9 @@ static void *allocation_main(void *arg)
                  (unsigned long long)allocation->bytes, tcw_error_text(rc));
     }
     finish(allocation);
-    return NULL;
 }
 
-static void *reclaim_main(void *arg)
+static void reclaim(void *arg)
 {
     struct allocation *allocation = arg;
     bool host = !allocation->engine->device;
@@ -65,15 +59,13 @@ static void *reclaim_main(void *arg)
         allocation->letter->message.code = TCW_EIO;
     close(allocation->fd);
     finish(allocation);
-    return NULL;
 }
 
 /* Takes what *order says; the answer is for `message`. */
-static int start(const struct allocation *order, const struct tcd_ex_message *message, void *(*main)(void *arg))
+static int start(const struct allocation *order, const struct tcd_ex_message *message, const char *what, void (*work)(void *arg))
 {
     struct allocation *allocation = calloc(1, sizeof *allocation);
     struct tcd_ex_letter *letter = tcd_ex_letter_create();
-    pthread_t thread;
     if (!allocation || !letter) {
         free(allocation);
         free(letter);
@@ -84,22 +76,20 @@ static int start(const struct allocation *order, const struct tcd_ex_message *me
     letter->message.client = message->client;
     *allocation = *order;
     allocation->letter = letter;
-    atomic_fetch_add(allocation->engine->threads, 1);
-    if (pthread_create(&thread, NULL, main, allocation) == 0)
-        pthread_detach(thread);
-    else
-        main(allocation); /* late is better than never */
+    /* Clearing pages takes its time: at the slowest, a beat for every 256 MiB. */
+    unsigned limit = TCD_EX_PATIENT + (unsigned)(order->bytes >> 28 & 0xfffff) + (unsigned)(order->delay_ns / 1000000000u);
+    tcd_ex_chores_start(order->engine->chores, what, limit, work, allocation);
     return 0;
 }
 
 int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_engine *engine)
 {
     const struct allocation order = {.bytes = message->value, .fd = -1, .workspace = message->workspace_generation != 0, .engine = engine};
-    return start(&order, message, allocation_main);
+    return start(&order, message, "making memory", allocate);
 }
 
 int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tcd_ex_engine *engine)
 {
     const struct allocation order = {.bytes = message->value, .delay_ns = message->deadline_ns, .fd = fd, .engine = engine};
-    return start(&order, message, reclaim_main);
+    return start(&order, message, "taking memory back", reclaim);
 }

@@ -12,7 +12,7 @@
 
 /*
  * Starts it: ALLOCATED with the descriptor and value = bytes, or DONE with a code, is posted. Memory with a workspace generation is
- * formatted as a workspace. engine->threads counts it while it is under way.
+ * formatted as a workspace.
  */
 int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_engine *engine);
 

@@ -124,32 +124,24 @@ static void close_all(const struct closing *closing)
     }
 }
 
-static void *closing_main(void *arg)
+static void close_later(void *arg)
 {
     struct closing *closing = arg;
-    struct tcd_ex_engine *engine = closing->engine;
     close_all(closing);
     tcd_ex_mailbox_wake(closing->mailbox);
     free(closing);
-    atomic_fetch_sub(engine->threads, 1); /* the last touch: the process may end now */
-    return NULL;
 }
 
 /* A GPU's driver may wait for the device before it unmaps anything, and what runs there may wait for a client: not in this thread. */
 static void close_memory(const struct closing *order)
 {
     struct closing *closing = order->engine->device ? malloc(sizeof *closing) : NULL;
-    pthread_t thread;
     if (!closing) {
         close_all(order);
         return;
     }
     *closing = *order;
-    atomic_fetch_add(order->engine->threads, 1);
-    if (pthread_create(&thread, NULL, closing_main, closing) == 0)
-        pthread_detach(thread);
-    else
-        closing_main(closing); /* late is better than never */
+    tcd_ex_chores_start(order->engine->chores, "unmapping memory", TCD_EX_UNLIMITED, close_later, closing);
 }
 
 void tcd_ex_clients_sweep(struct tcd_ex_clients *clients, struct tcd_ex_mailbox *mailbox)

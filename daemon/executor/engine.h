@@ -9,6 +9,7 @@
 #define TCD_EXECUTOR_ENGINE_H
 
 #include "../shared/executor_wire.h"
+#include "chores.h"
 
 #include <tck/device.h>
 
@@ -82,7 +83,7 @@ struct tcd_ex_engine {
     const struct tcd_ex_engine_ops *ops;
     struct tck_device *device;      /* NULL: host */
     struct tcd_ex_mailbox *mailbox; /* for answers of threads */
-    _Atomic unsigned *threads;      /* those under way: the process waits for them before it ends */
+    struct tcd_ex_chores *chores;   /* all that may stand still */
 };
 
 /* Device number of the configuration -> host device. Never fails. */

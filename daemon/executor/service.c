@@ -13,8 +13,9 @@ int tcd_ex_service_open(struct tcd_ex_service *service, struct tcd_ex_engine *en
     int rc = tcd_ex_mailbox_open(&service->mailbox);
     if (rc < 0)
         return rc;
+    tcd_ex_chores_open(&service->chores);
     engine->mailbox = &service->mailbox;
-    engine->threads = &service->threads;
+    engine->chores = &service->chores;
     service->engine = service->clients.engine = engine;
     return 0;
 }
@@ -96,6 +97,26 @@ static int memory_add(struct tcd_ex_service *service, const struct tcd_ex_messag
     return rc;
 }
 
+/*
+ * A ping: a beat for the chores. With one that stands still this process is of no use any more: it says so and ends (main.c). Quietly if
+ * there is no memory to say it.
+ */
+static void beat(struct tcd_ex_service *service)
+{
+    unsigned beats = 0;
+    const char *what = tcd_ex_chores_beat(&service->chores, &beats);
+    if (!what || atomic_exchange(&service->mailbox.fatal, true))
+        return;
+    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    if (!letter)
+        return;
+    letter->message.opcode = TCD_EX_FAULT;
+    letter->message.code = TCW_EEXECUTOR;
+    letter->message.rank = TCW_NOBODY;
+    snprintf(letter->message.text, sizeof letter->message.text, "%s has not returned for about %u s", what, beats);
+    tcd_ex_mailbox_post(&service->mailbox, letter);
+}
+
 /* Messages about an attachment. True if the answer follows later. */
 static bool handle_attachment(struct tcd_ex_service *service, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
                               int *code, char *text)
@@ -175,7 +196,8 @@ void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_m
     }
     case TCD_EX_UNIQUE_ID:
     case TCD_EX_COMM:
-    case TCD_EX_COMM_DROP: {
+    case TCD_EX_COMM_DROP:
+    case TCD_EX_LIBRARY: {
         struct tcd_ex_message with_answer = *message;
         code = TCW_ENOSYS;
         if (service->engine->ops->handle)
@@ -189,9 +211,10 @@ void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_m
         tcd_ex_service_stop_all(service);
         break;
     case TCD_EX_PING:
+        beat(service);
         for (const struct tcd_ex_attachment *attachment = service->attachments; attachment; attachment = attachment->next)
             ++value;
-        value += tcd_ex_clients_memory_count(&service->clients) + atomic_load(&service->threads);
+        value += tcd_ex_clients_memory_count(&service->clients) + atomic_load(&service->chores.threads);
         break;
     default:
         code = TCW_ENOSYS;
@@ -239,7 +262,7 @@ void tcd_ex_service_nudge(struct tcd_ex_service *service)
 
 bool tcd_ex_service_idle(const struct tcd_ex_service *service)
 {
-    return !service->attachments && !atomic_load(&service->threads);
+    return !service->attachments && !atomic_load(&service->chores.threads);
 }
 
 void tcd_ex_service_close(struct tcd_ex_service *service)
@@ -247,11 +270,12 @@ void tcd_ex_service_close(struct tcd_ex_service *service)
     for (struct tcd_ex_client *client = service->clients.first; client; client = client->next)
         tcd_ex_client_memory_drop_all(client, 0);
     tcd_ex_clients_sweep(&service->clients, &service->mailbox);
-    while (atomic_load(&service->threads)) { /* that close what was still mapped */
+    while (atomic_load(&service->chores.threads)) { /* that close what was still mapped */
         const struct timespec soon = {.tv_nsec = 1000000};
         nanosleep(&soon, NULL);
     }
     if (service->engine->ops->close)
         service->engine->ops->close(service->engine);
+    tcd_ex_chores_close(&service->chores);
     tcd_ex_mailbox_close(&service->mailbox);
 }

@@ -15,8 +15,8 @@ struct tcd_ex_service {
     struct tcd_ex_mailbox mailbox;
     struct tcd_ex_clients clients;
     struct tcd_ex_attachment *attachments;
-    unsigned leaving;         /* attachments whose worker has been asked to end */
-    _Atomic unsigned threads; /* under way besides the workers: allocations and what engines start */
+    unsigned leaving;            /* attachments whose worker has been asked to end */
+    struct tcd_ex_chores chores; /* besides what workers do with requests: allocations, and what engines add */
     bool quitting;
 };
 

@@ -30,14 +30,16 @@ typedef enum tcd_ex_opcode {
     TCD_EX_RECLAIM = 13,     /* fd: memory that nobody uses any more: give its pages back; answer DONE. deadline_ns: wait so long before */
     TCD_EX_UNIQUE_ID = 14,   /* CUDA: make a unique id of the collective library; answer DONE with `blob` */
     TCD_EX_COMM = 15,        /* CUDA: begin communicator `communicator` as rank of nranks with the unique id in `blob`; fd 0: its order log;
-                                answer DONE when it is usable or has failed, within deadline_ns */
+                                answer DONE when it is usable (text: how long that took) or has failed, within deadline_ns */
     TCD_EX_COMM_DROP = 16,   /* CUDA: abort and forget it, whatever runs there ends; answer DONE. Attachments that still have it were
                                 aborted before: an executor of another rank has died */
+    TCD_EX_LIBRARY = 17,     /* CUDA: make the collective library ready, so that the first communicator need not; no answer */
     /* executor -> control */
     TCD_EX_READY = 32,     /* after start: value = pid; CUDA: facts, or code and text: then QUIT follows, and another try later */
     TCD_EX_ALLOCATED = 33, /* fd: the memory */
     TCD_EX_DONE = 34,      /* answer to everything else; code 0 or negative */
-    TCD_EX_FAULT = 35,     /* an attachment failed while running: code, rank, step, text; with `communicator`: that one is broken */
+    TCD_EX_FAULT = 35,     /* an attachment failed while running: code, rank, step, text; with `communicator`: that one is broken; with
+                              neither: something is wrong with the executor, and if it is grave, it ends */
     TCD_EX_VIOLATION = 36, /* the client behind an attachment broke the ring protocol: text; control closes that client */
 } tcd_ex_opcode;
 

@@ -16,6 +16,7 @@ struct line {
     int pid; /* 0: all */
     int device;
     int skip;
+    bool hang;
     bool once;
     bool spent;
 };
@@ -39,7 +40,8 @@ static void parse(unsigned index, char *text)
     }
     snprintf(line->function, sizeof(line->function), "%s", word);
     word = strtok_r(NULL, " \t\n", &save);
-    line->error = word ? atoi(word) : 0;
+    line->hang = word && !strcmp(word, "hang");
+    line->error = line->hang ? -1 : word ? atoi(word) : 0;
     while ((word = strtok_r(NULL, " \t\n", &save))) {
         if (!strncmp(word, "pid=", 4))
             line->pid = atoi(word + 4);
@@ -103,9 +105,17 @@ static bool claim(unsigned index)
     return fd >= 0;
 }
 
+/* For ever: only the end of the process ends it. */
+static _Noreturn void hang(void)
+{
+    for (;;)
+        pause();
+}
+
 static int find(const char *function, int device)
 {
     int error = 0;
+    bool hangs = false;
     pthread_mutex_lock(&lock);
     refresh();
     for (unsigned i = 0; i < line_count && !error; i++) {
@@ -117,10 +127,14 @@ static int find(const char *function, int device)
             break;
         }
         line->spent = true;
-        if (claim(i))
+        if (claim(i)) {
             error = line->error;
+            hangs = line->hang;
+        }
     }
     pthread_mutex_unlock(&lock);
+    if (hangs)
+        hang();
     return error;
 }
 

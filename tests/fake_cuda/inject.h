@@ -3,6 +3,7 @@
  * line, blank lines and lines that begin with # count for nothing:
  *
  *   <function> <error number> [pid=<n>] [skip=<n>] [once]    the next call (or the one after `skip` others) fails with the error
+ *   <function> hang [pid=<n>] [skip=<n>] [once]              ... never returns
  *   fault <error number> device=<n> [pid=<n>] [once]         device n of the machine is out of order: every later call on it fails
  *
  * Every process that sees a line carries it out once; with `once` only the first process of all does. Functions are called without version

@@ -44,10 +44,10 @@ static int check_patience(const struct tcd_cuda_communicator *communicator, uint
 }
 
 /* Until what the library was last told has been done. */
-static int settle(struct tcd_cuda_communicator *communicator, struct tcd_library_comm *library, uint64_t until_ns, char *text)
+static int settle(struct tcd_cuda_communicator *communicator, uint64_t until_ns, char *text)
 {
     for (;;) {
-        int rc = tcd_library_state(library, text);
+        int rc = tcd_library_state(communicator->library, text);
         if (rc != TCW_EAGAIN)
             return rc;
         rc = check_patience(communicator, until_ns, text);
@@ -70,7 +70,7 @@ static int warm_up(struct tcd_cuda_communicator *communicator, uint64_t until_ns
     }
     rc = tcd_library_all_reduce(communicator->library, small, small, 1, TCW_INT32, TCW_SUM, communicator->stream, text);
     if (rc == 0)
-        rc = settle(communicator, communicator->library, until_ns, text);
+        rc = settle(communicator, until_ns, text);
     while (rc == 0) {
         CUresult result = tck_cuda_driver()->cuStreamQuery(communicator->stream);
         if (result == CUDA_SUCCESS)
@@ -97,7 +97,7 @@ static int open_window(struct tcd_cuda_communicator *communicator, uint64_t unti
     if (rc < 0)
         return rc;
     if (tcd_library_window(communicator->library, base, 2 * WINDOW_HALF, &communicator->registration, why) == 0) {
-        rc = settle(communicator, communicator->library, until_ns, text);
+        rc = settle(communicator, until_ns, text);
         if (rc == 0 && !communicator->registration)
             snprintf(why, TCW_TEXT_BYTES, "NCCL makes no window of memory that not all ranks can reach");
     }
@@ -122,42 +122,69 @@ static int make_stream(struct tcd_cuda_communicator *communicator, char *text)
     return tck_cuda_code(result);
 }
 
-/* Peers may never come: so this part can be cancelled at any time. */
-static int connect_all(struct tcd_cuda_communicator *communicator, const unsigned char *blob, uint64_t until_ns, char *text)
+/* The process may still be at what it does once. */
+static int await_library(const struct tcd_cuda_communicator *communicator, uint64_t until_ns, char *text)
 {
-    int rc = tcd_library_begin(blob, communicator->rank, communicator->nranks, &communicator->connection, text);
-    if (rc == 0)
-        rc = settle(communicator, communicator->connection, until_ns, text);
-    if (rc == 0)
-        rc = tcd_library_derive(communicator->connection, communicator->rank, &communicator->library, text);
-    if (rc == 0)
-        rc = settle(communicator, communicator->connection, until_ns, text);
-    if (rc == 0 && !communicator->library) {
-        snprintf(text, TCW_TEXT_BYTES, "NCCL has made no communicator");
-        rc = TCW_EDEVICE;
+    int rc = 0;
+    while (rc == 0 && tcd_library_is_warming()) {
+        nap();
+        rc = check_patience(communicator, until_ns, text);
     }
     return rc;
 }
 
+/* Peers may never come: so this part can be cancelled at any time. */
+static int connect_all(struct tcd_cuda_communicator *communicator, const unsigned char *blob, uint64_t until_ns, char *text)
+{
+    int rc = tcd_library_begin(blob, communicator->rank, communicator->nranks, &communicator->library, text);
+    if (rc == 0)
+        rc = settle(communicator, until_ns, text);
+    return rc;
+}
+
+static int derive(struct tcd_cuda_communicator *communicator, uint64_t until_ns, char *text)
+{
+    int rc = tcd_library_derive(communicator->library, communicator->rank, text);
+    if (rc == 0)
+        rc = settle(communicator, until_ns, text);
+    return rc;
+}
+
+static unsigned ms_since(uint64_t *since_ns)
+{
+    uint64_t now_ns = tcw_now_ns(), from_ns = *since_ns;
+    *since_ns = now_ns;
+    return (unsigned)((now_ns - from_ns) / 1000000);
+}
+
+/* In `text`: why not, or how long it took. */
 static int set_up(struct tcd_cuda_communicator *communicator, const unsigned char *blob, uint64_t until_ns, char *text)
 {
     struct tcd_ex_engine *engine = communicator->engine;
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), at_ns = tcw_now_ns();
+    unsigned waited = 0, connected = 0, derived = 0, summed = 0;
     int rc = make_stream(communicator, text);
     if (rc == 0)
         rc = tck_cuda_register_host(engine->device, communicator->ended, page, &communicator->ended_address);
     if (rc == 0)
         rc = tck_memory_create(engine->device, "trtcoll-small", SMALLEST_SCRATCH, &communicator->small);
     if (rc == 0)
+        rc = await_library(communicator, until_ns, text);
+    waited = ms_since(&at_ns);
+    if (rc == 0)
         rc = connect_all(communicator, blob, until_ns, text);
+    connected = ms_since(&at_ns);
+    if (rc == 0)
+        rc = derive(communicator, until_ns, text);
+    derived = ms_since(&at_ns);
     if (rc == 0)
         rc = warm_up(communicator, until_ns, text);
-    if (rc == 0) {
-        /* Everybody has summed, so nobody needs it any more. */
-        tcd_library_abort(communicator->connection);
-        communicator->connection = NULL;
+    summed = ms_since(&at_ns);
+    if (rc == 0)
         rc = open_window(communicator, until_ns, text);
-    }
+    if (rc == 0)
+        snprintf(text, TCW_TEXT_BYTES, "ready to connect after %u ms, connected %u, derived %u, first sum %u, window %u", waited, connected,
+                 derived, summed, ms_since(&at_ns));
     return rc;
 }
 
@@ -168,7 +195,7 @@ struct order {
     unsigned char blob[TCD_EX_BLOB_BYTES];
 };
 
-static void *connect_main(void *arg)
+static void connect_in_thread(void *arg)
 {
     struct order *order = arg;
     struct tcd_cuda_communicator *communicator = order->communicator;
@@ -185,8 +212,7 @@ static void *connect_main(void *arg)
     atomic_store_explicit(&communicator->state, rc < 0 ? TCD_COMMUNICATOR_BROKEN : TCD_COMMUNICATOR_USABLE, memory_order_release);
     tcd_ex_mailbox_post(engine->mailbox, order->letter);
     free(order);
-    atomic_fetch_sub(engine->threads, 1);
-    return NULL;
+    atomic_store(&communicator->connecting, false);
 }
 
 static int map_log(struct tcd_cuda_communicator *communicator, int fd, char *text)
@@ -256,33 +282,45 @@ int tcd_cuda_communicator_create(struct tcd_ex_engine *engine, const struct tcd_
     order->until_ns = tcw_now_ns() + (message->deadline_ns ? message->deadline_ns : CONNECT_S * UINT64_C(1000000000));
     memcpy(order->blob, message->blob, sizeof order->blob);
     int rc = communicator->ended && communicator->fault && order->letter ? map_log(communicator, fd, text) : TCW_ENOMEM;
-    if (rc == 0) {
-        atomic_fetch_add(engine->threads, 1);
-        if (pthread_create(&communicator->thread, NULL, connect_main, order) == 0) {
-            *out = communicator;
-            return 0;
-        }
-        atomic_fetch_sub(engine->threads, 1);
-        rc = TCW_ENOMEM;
+    if (rc < 0) {
+        free(order->letter);
+        free(order);
+        release(communicator);
+        return rc;
     }
-    free(order->letter);
-    free(order);
-    release(communicator);
-    return rc;
+    tcd_ex_chore_add(engine->chores, &communicator->calls, "a call of NCCL", TCD_EX_PATIENT);
+    communicator->connecting = true;
+    uint64_t seconds = (order->until_ns - tcw_now_ns()) / 1000000000u;
+    *out = communicator;
+    tcd_ex_chores_start(engine->chores, "NCCL, making a communicator,", TCD_EX_PROMPT + (unsigned)seconds, connect_in_thread, order);
+    return 0;
 }
 
 /* ---- the end ---- */
 
+/* Nothing that it waits for will come, and only NCCL could still hold it. */
+static void end_connecting(struct tcd_cuda_communicator *communicator)
+{
+    struct tcd_ex_chores *chores = communicator->engine->chores;
+    struct tcd_ex_chore chore;
+    atomic_store(&communicator->cancelled, true);
+    tcd_ex_chore_add(chores, &chore, "NCCL, making a communicator that is to be dropped,", TCD_EX_PROMPT);
+    tcd_ex_chore_begin(chores, &chore);
+    while (atomic_load(&communicator->connecting))
+        nap();
+    tcd_ex_chore_remove(chores, &chore);
+}
+
 void tcd_cuda_communicator_destroy(struct tcd_cuda_communicator *communicator)
 {
     struct tck_device *device = communicator->engine->device;
-    atomic_store(&communicator->cancelled, true);
-    pthread_join(communicator->thread, NULL);
+    end_connecting(communicator);
+    while (atomic_load(&communicator->ending))
+        nap();
+    tcd_ex_chore_remove(communicator->engine->chores, &communicator->calls);
     if (tck_cuda_enter(device) == 0) {
         if (communicator->library)
             tcd_library_abort(communicator->library);
-        if (communicator->connection)
-            tcd_library_abort(communicator->connection);
         if (communicator->window)
             tcd_library_memory_free(communicator->window);
         if (communicator->stream)
@@ -301,30 +339,22 @@ void tcd_cuda_communicator_destroy(struct tcd_cuda_communicator *communicator)
     release(communicator);
 }
 
-static void *drop_main(void *arg)
+static void drop_in_thread(void *arg)
 {
     struct order *order = arg;
     struct tcd_ex_engine *engine = order->communicator->engine;
     tcd_cuda_communicator_destroy(order->communicator);
     tcd_ex_mailbox_post(engine->mailbox, order->letter);
     free(order);
-    atomic_fetch_sub(engine->threads, 1);
-    return NULL;
 }
 
 void tcd_cuda_communicator_drop(struct tcd_cuda_communicator *communicator, uint64_t cookie)
 {
-    struct tcd_ex_engine *engine = communicator->engine;
     struct order *order = calloc(1, sizeof *order);
-    pthread_t thread;
     if (!order || !(order->letter = prepare_answer(communicator, cookie)))
         abort(); /* an answer that never comes would hold the control process; a death is noticed */
     order->communicator = communicator;
-    atomic_fetch_add(engine->threads, 1);
-    if (pthread_create(&thread, NULL, drop_main, order) == 0)
-        pthread_detach(thread);
-    else
-        drop_main(order); /* late is better than never */
+    tcd_ex_chores_start(communicator->engine->chores, "dropping a communicator", TCD_EX_UNLIMITED, drop_in_thread, order);
 }
 
 int tcd_cuda_communicator_settle(struct tcd_cuda_communicator *communicator, uint64_t until_ns, const _Atomic uint64_t *abort_word,
@@ -343,6 +373,36 @@ int tcd_cuda_communicator_settle(struct tcd_cuda_communicator *communicator, uin
         }
         sched_yield();
     }
+}
+
+struct ending {
+    struct tcd_cuda_communicator *communicator;
+    struct tcd_library_comm *library;
+};
+
+static void end_library(void *arg)
+{
+    struct ending *ending = arg;
+    struct tcd_cuda_communicator *communicator = ending->communicator;
+    struct tck_device *device = communicator->engine->device;
+    if (tck_cuda_enter(device) == 0) {
+        tcd_library_abort(ending->library);
+        tck_cuda_leave(device);
+    }
+    free(ending);
+    atomic_store(&communicator->ending, false);
+}
+
+/* In a thread of its own: kernels end at once, but the library waits for the streams of other communicators too. */
+static void begin_ending(struct tcd_cuda_communicator *communicator)
+{
+    struct ending *ending = malloc(sizeof *ending);
+    if (!ending)
+        abort(); /* a death is noticed */
+    *ending = (struct ending){communicator, communicator->library};
+    communicator->library = NULL;
+    communicator->ending = true;
+    tcd_ex_chores_start(communicator->engine->chores, "ending a communicator", TCD_EX_UNLIMITED, end_library, ending);
 }
 
 int tcd_cuda_communicator_break(struct tcd_cuda_communicator *communicator, bool locked, const char *why)
@@ -367,8 +427,7 @@ int tcd_cuda_communicator_break(struct tcd_cuda_communicator *communicator, bool
         if (pthread_mutex_timedlock(&communicator->lock, &until))
             return TCW_EBUSY;
     }
-    tcd_library_abort(communicator->library);
-    communicator->library = NULL;
+    begin_ending(communicator);
     if (!locked)
         pthread_mutex_unlock(&communicator->lock);
     return 0;

@@ -3,7 +3,8 @@
  * launch comes next, and the memory that operations need in between. Several attachments (engines) may share one; it outlives them.
  *
  * Lives in an executor process. The main thread makes and drops it, each in a thread of its own, because both wait for other processes.
- * Workers launch under `lock`, in the order of the log. What has been launched has a ticket: the stream writes it to `ended`, a word in
+ * What the library does there without a limit is a chore: if a peer ends in a bad moment, so does this process, in the end. Workers launch
+ * under `lock`, in the order of the log. What has been launched has a ticket: the stream writes it to `ended`, a word in
  * memory of this process alone, so that no client can pretend that its operation has ended.
  */
 #ifndef TCD_CUDA_COMMUNICATOR_H
@@ -39,7 +40,6 @@ struct tcd_cuda_communicator {
     bool leaving;         /* main thread: it goes with the last of them */
     uint64_t drop_cookie; /* DONE is owed then */
     struct tcd_ex_engine *engine;
-    pthread_t thread; /* that connects, then the one that drops */
 
     struct tcd_order_log *log;
     _Atomic uint64_t head; /* entries of the log that have been launched; advances under `lock` */
@@ -48,9 +48,11 @@ struct tcd_cuda_communicator {
     _Atomic uint64_t broken_ns;  /* when it broke */
     struct tcd_ex_letter *fault; /* made beforehand; NULL once posted */
 
-    struct tcd_library_comm *connection; /* connecting thread: what `library` is made of; goes when all ranks have theirs */
+    _Atomic bool connecting; /* a thread is at it */
+    _Atomic bool ending;     /* likewise: at ending what `library` was */
 
-    pthread_mutex_t lock; /* the next three, and order */
+    pthread_mutex_t lock;      /* the next four, and order; while it is connecting they are that thread's */
+    struct tcd_ex_chore calls; /* of whoever holds the lock */
     struct tcd_library_comm *library;
     CUstream stream;
     _Atomic uint64_t tickets; /* launched; advances under `lock` */
@@ -104,7 +106,8 @@ int tcd_cuda_communicator_settle(struct tcd_cuda_communicator *communicator, uin
                                  char *text);
 /*
  * Ends its running kernels and makes it unusable: peers are gone or out of step. Told to the control process once (FAULT, attachment 0).
- * `locked`: the caller holds `lock`. TCW_EBUSY: another thread has been inside the library for too long: the process cannot go on.
+ * Returns at once; the library takes longer, see tcd_library_abort. `locked`: the caller holds `lock`. TCW_EBUSY: another thread has been
+ * inside the library for too long: the process cannot go on.
  */
 int tcd_cuda_communicator_break(struct tcd_cuda_communicator *communicator, bool locked, const char *why);
 

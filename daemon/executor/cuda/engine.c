@@ -38,7 +38,7 @@ struct order {
     struct tcd_ex_letter *letter;
 };
 
-static void *unique_id_main(void *arg)
+static void make_unique_id(void *arg)
 {
     struct order *order = arg;
     struct tcd_ex_engine *engine = order->engine;
@@ -50,16 +50,31 @@ static void *unique_id_main(void *arg)
     }
     tcd_ex_mailbox_post(engine->mailbox, order->letter);
     free(order);
-    atomic_fetch_sub(engine->threads, 1);
-    return NULL;
+}
+
+static void warm_up(void *arg)
+{
+    struct order *order = arg;
+    struct tcd_ex_engine *engine = order->engine;
+    struct tcd_ex_message *report = &order->letter->message;
+    report->code = tck_cuda_enter(engine->device);
+    if (report->code == 0) {
+        report->code = tcd_library_warm_up(report->text);
+        tck_cuda_leave(engine->device);
+    }
+    report->opcode = TCD_EX_FAULT;
+    if (report->code < 0)
+        tcd_ex_mailbox_post(engine->mailbox, order->letter);
+    else
+        free(order->letter);
+    free(order);
 }
 
 /* In a thread: the library looks at all network interfaces first. */
-static int unique_id(struct tcd_ex_engine *engine, const struct tcd_ex_message *message)
+static int start(struct tcd_ex_engine *engine, const struct tcd_ex_message *message, const char *what, void (*work)(void *arg))
 {
     struct order *order = calloc(1, sizeof *order);
     struct tcd_ex_letter *letter = tcd_ex_letter_create();
-    pthread_t thread;
     if (!order || !letter) {
         free(order);
         free(letter);
@@ -69,11 +84,7 @@ static int unique_id(struct tcd_ex_engine *engine, const struct tcd_ex_message *
     letter->message.cookie = message->cookie;
     letter->message.communicator = message->communicator;
     *order = (struct order){engine, letter};
-    atomic_fetch_add(engine->threads, 1);
-    if (pthread_create(&thread, NULL, unique_id_main, order) == 0)
-        pthread_detach(thread);
-    else
-        unique_id_main(order); /* late is better than never */
+    tcd_ex_chores_start(engine->chores, what, TCD_EX_PATIENT, work, order);
     return TCD_EX_LATER;
 }
 
@@ -122,7 +133,9 @@ static int handle(struct tcd_ex_engine *engine, struct tcd_ex_message *message, 
     }
     switch (message->opcode) {
     case TCD_EX_UNIQUE_ID:
-        return unique_id(engine, message);
+        return start(engine, message, "NCCL, making a unique id,", make_unique_id);
+    case TCD_EX_LIBRARY:
+        return start(engine, message, "NCCL, making ready,", warm_up);
     case TCD_EX_COMM:
         return begin(own(engine), message, fds, fd_count, text);
     default: /* COMM_DROP */

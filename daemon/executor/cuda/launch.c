@@ -186,7 +186,9 @@ static void launch(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
     } else {
         tcd_order_consume(communicator->log, communicator->rank, head);
     }
+    tcd_ex_chore_begin(lane->attachment->engine->chores, &communicator->calls);
     enqueue(lane, flight);
+    tcd_ex_chore_end(&communicator->calls);
     atomic_store_explicit(&communicator->head, head, memory_order_release);
     pthread_mutex_unlock(&communicator->lock);
     if (lane->ending_ns)

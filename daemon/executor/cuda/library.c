@@ -3,7 +3,9 @@
 #include <tcw/types.h>
 
 #include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifdef TRTCOLL_NCCL
@@ -27,9 +29,16 @@ static const struct {
 #undef TCD_NCCL_FUNCTION
 };
 
+/* Two communicators on the same resources: see tcd_library_derive. */
+struct tcd_library_comm {
+    ncclComm_t connection;
+    ncclComm_t operations; /* NULL: not yet */
+    bool deriving;         /* the library is at it, and may write `operations` at any time */
+};
+
 static ncclComm_t own(struct tcd_library_comm *comm)
 {
-    return (ncclComm_t)(void *)comm;
+    return comm->operations;
 }
 
 /* The library's last words say more than its codes, but they may be old: they are asked for when there is an error only. */
@@ -89,42 +98,85 @@ int tcd_library_unique_id(unsigned char blob[TCD_EX_BLOB_BYTES], char *text)
     return rc;
 }
 
-int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank, uint32_t nranks, struct tcd_library_comm **comm,
-                      char *text)
+static atomic_bool warming;
+
+int tcd_library_warm_up(char *text)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    ncclComm_t *made = (ncclComm_t *)(void *)comm;
+    ncclComm_t alone = NULL;
     ncclUniqueId id;
-    memcpy(&id, blob, sizeof id);
-    config.blocking = 0;
-    *made = NULL;
-    int rc = judge("ncclCommInitRankConfig", nccl.ncclCommInitRankConfig(made, (int)nranks, id, (int)rank, &config), *made, text);
-    if (rc < 0 && *made) {
-        nccl.ncclCommAbort(*made);
-        *made = NULL;
-    }
+    atomic_store(&warming, true);
+    int rc = judge("a unique id", nccl.ncclGetUniqueId(&id), NULL, text);
+    if (rc == 0)
+        rc = judge("a communicator of one rank", nccl.ncclCommInitRankConfig(&alone, 1, id, 0, &config), NULL, text);
+    atomic_store(&warming, false);
+    if (rc == 0)
+        rc = judge("ncclCommDestroy", nccl.ncclCommDestroy(alone), NULL, text);
     return rc;
 }
 
-int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, struct tcd_library_comm **made, char *text)
+bool tcd_library_is_warming(void)
+{
+    return atomic_load(&warming);
+}
+
+int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank, uint32_t nranks, struct tcd_library_comm **out,
+                      char *text)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    *made = NULL;
-    return judge("ncclCommSplit", nccl.ncclCommSplit(own(comm), 0, (int)rank, (ncclComm_t *)(void *)made, &config), own(comm), text);
+    struct tcd_library_comm *comm = calloc(1, sizeof *comm);
+    ncclUniqueId id;
+    *out = NULL;
+    if (!comm)
+        return TCW_ENOMEM;
+    memcpy(&id, blob, sizeof id);
+    config.blocking = 0;
+    config.splitShare = 1; /* of those that will be split off */
+    int rc =
+        judge("ncclCommInitRankConfig", nccl.ncclCommInitRankConfig(&comm->connection, (int)nranks, id, (int)rank, &config), NULL, text);
+    if (rc < 0)
+        tcd_library_abort(comm);
+    else
+        *out = comm;
+    return rc;
+}
+
+int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, char *text)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    comm->deriving = true;
+    return judge("ncclCommSplit", nccl.ncclCommSplit(comm->connection, 0, (int)rank, &comm->operations, &config), comm->connection, text);
 }
 
 int tcd_library_state(struct tcd_library_comm *comm, char *text)
 {
+    ncclComm_t asked = comm->operations && !comm->deriving ? comm->operations : comm->connection;
     ncclResult_t state = ncclSuccess;
-    int rc = judge("ncclCommGetAsyncError", nccl.ncclCommGetAsyncError(own(comm), &state), own(comm), text);
+    int rc = judge("ncclCommGetAsyncError", nccl.ncclCommGetAsyncError(asked, &state), asked, text);
     if (rc < 0)
         return rc;
-    return state == ncclInProgress ? TCW_EAGAIN : judge("NCCL", state, own(comm), text);
+    if (state == ncclInProgress)
+        return TCW_EAGAIN;
+    rc = judge("NCCL", state, asked, text);
+    if (rc < 0 || !comm->deriving)
+        return rc;
+    comm->deriving = false;
+    if (!comm->operations)
+        snprintf(text, TCW_TEXT_BYTES, "NCCL has made no communicator");
+    return comm->operations ? 0 : TCW_EDEVICE;
 }
 
 void tcd_library_abort(struct tcd_library_comm *comm)
 {
-    nccl.ncclCommAbort(own(comm));
+    /* What is still being derived there is only when the end of the connection has ended that too. */
+    bool early = comm->operations && !comm->deriving;
+    if (early)
+        nccl.ncclCommAbort(comm->operations);
+    if (comm->connection)
+        nccl.ncclCommAbort(comm->connection);
+    if (!early && comm->operations)
+        nccl.ncclCommAbort(comm->operations);
+    free(comm);
 }
 
 int tcd_library_memory(uint64_t bytes, void **base, char *text)
@@ -268,9 +320,19 @@ int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank
     return absent(text, TCW_TEXT_BYTES);
 }
 
-int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, struct tcd_library_comm **made, char *text)
+int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, char *text)
 {
     return absent(text, TCW_TEXT_BYTES);
+}
+
+int tcd_library_warm_up(char *text)
+{
+    return absent(text, TCW_TEXT_BYTES);
+}
+
+bool tcd_library_is_warming(void)
+{
+    return false;
 }
 
 int tcd_library_state(struct tcd_library_comm *comm, char *text)

@@ -12,6 +12,7 @@
 
 #include <cuda.h>
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct tcd_library_comm; /* the library's own */
@@ -22,18 +23,27 @@ int tcd_library_open(uint32_t *version, char *why, size_t why_bytes);
 
 /* What follows needs the context of the device to be current. 0 or a code with `text` (TCW_TEXT_BYTES). */
 int tcd_library_unique_id(unsigned char blob[TCD_EX_BLOB_BYTES], char *text);
-/* Starts to connect; returns at once. tcd_library_state tells when it is done; *comm must stay where it is until then. */
+/*
+ * Makes and ends a communicator of one rank: what the library does once in a process, half a second, is done then. While that is under way
+ * (tcd_library_is_warming) others would only be in each other's way.
+ */
+int tcd_library_warm_up(char *text);
+bool tcd_library_is_warming(void);
+/* Starts to connect; returns at once. tcd_library_state tells when it is done. Whatever becomes of it: tcd_library_abort. */
 int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank, uint32_t nranks, struct tcd_library_comm **comm,
                       char *text);
 /*
- * Starts to make the communicator that operations run on, of a connected one with the same ranks. A communicator that connects without
- * blocking starts a thread for every operation later, which takes 100 us; this one runs operations in the caller's thread. Returns at
- * once; tcd_library_state of the connected one tells when it is done, and *made must stay where it is until then.
+ * Starts to make what operations run on, once it is connected. A communicator that connects without blocking starts a thread for every
+ * operation later, which takes 100 us; the one that is made of it now runs operations in the caller's thread, and blocks. They share what
+ * they have, and end together. Returns at once; tcd_library_state tells when it is done.
  */
-int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, struct tcd_library_comm **made, char *text);
+int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, char *text);
 /* What the last calls have come to: 0 done, TCW_EAGAIN still at work, else a failure. */
 int tcd_library_state(struct tcd_library_comm *comm, char *text);
-/* Ends running kernels and frees it. May take as long as it takes to notice. */
+/*
+ * Ends running kernels and frees it. Takes half a second, and waits for all streams of the device, also those that wait for clients of
+ * other communicators: not for a thread that others depend on.
+ */
 void tcd_library_abort(struct tcd_library_comm *comm);
 
 /* Memory that windows may be made of. */
