@@ -104,6 +104,7 @@ static int try_submit(struct tcc_served *served, struct trtcoll_plan *plan, cons
                            .plan = plan->handle,
                            .user_data = (uint64_t)flight->serial << 32 | flight->index,
                            .tokens = (uint32_t)run->tokens,
+                           .flags = flight->lent ? TCW_SQE_UNTIMED : 0,
                            .ref_count = (uint16_t)flight->count};
     struct trtcoll_event *event = flight->event;
 

@@ -59,7 +59,7 @@ struct tcd_ex_engine_ops {
      * Runs attachment->job, which is prepared: 0, and it owes its release, its place in the member page and its completion; or a code with
      * job->text, and nothing has been done.
      */
-    int (*run)(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, uint64_t start_ns);
+    int (*run)(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan);
     /* Completes the request in attachment->job, which does not run. */
     void (*answer)(struct tcd_ex_attachment *attachment, int result, uint32_t culprit);
     /* Completes what has ended; whether anything is still under way. */

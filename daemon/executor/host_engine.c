@@ -83,32 +83,75 @@ static void describe_fault(const struct tcd_ex_attachment *attachment, const str
         snprintf(text, bytes, "rank %u, %s (plan %u): %s", attachment->rank, op, plan->plan_id, tcw_error_text(fault->code));
 }
 
-static int run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, uint64_t start_ns)
+/*
+ * What the member page tells of a run. Short ones are begun when they are under way: a reading of the clock and the entry take a tenth of
+ * their time, and the peers' workers would wait for them.
+ */
+enum { BEGIN_LATER_BYTES = 1024 };
+
+struct story {
+    struct tcw_member_page *page;
+    struct tcw_run_note note;
+    uint64_t record;
+};
+
+static void begin(void *arg)
+{
+    struct story *story = arg;
+    story->note.submit_ns = tcw_now_ns();
+    story->record = tcw_member_run_begin(story->page, &story->note, story->note.submit_ns);
+}
+
+static uint64_t end(struct story *story, int rc)
+{
+    uint64_t end_ns = tcw_now_ns();
+    tcw_member_run_end(story->page, story->record, &story->note, end_ns, rc);
+    return end_ns;
+}
+
+static void explain(struct tcd_ex_attachment *attachment, const struct tcd_ex_plan *plan, struct tck_fault *fault, uint64_t took_ns,
+                    int *rc)
+{
+    uint64_t abort_word = atomic_load_explicit(&attachment->abort_word, memory_order_acquire);
+    if (abort_word) {
+        /* The control process knows: it said so. */
+        attachment->failed_code = *rc = tcw_abort_code(abort_word);
+        attachment->failed_rank = fault->rank = tcw_abort_culprit(abort_word);
+    } else {
+        char text[TCW_TEXT_BYTES];
+        describe_fault(attachment, plan, fault, took_ns, text, sizeof text);
+        tcd_ex_fail(attachment, *rc, fault->rank, fault->step, text);
+    }
+}
+
+static int run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan)
 {
     struct tcd_ex_job *job = &attachment->job;
-    struct tcw_run_note note;
+    const struct tcw_sqe *head = &job->request.head;
+    struct story story = {.page = attachment->page};
     struct tck_fault fault = {.rank = TCW_NOBODY};
-    tcd_ex_plan_note(plan, start_ns, &note);
-    uint64_t record = tcw_member_run_begin(attachment->page, &note, start_ns);
+    tcd_ex_plan_note(plan, 0, &story.note);
+    if (attachment->nranks > 1 && plan->message_bytes <= BEGIN_LATER_BYTES) {
+        job->run.under_way = begin;
+        job->run.under_way_arg = &story;
+    } else {
+        begin(&story);
+    }
     int rc = tck_comm_run(plan->workspace->host, &job->run, &fault);
-    uint64_t end_ns = tcw_now_ns();
-    tcw_member_run_end(attachment->page, record, &note, end_ns, rc);
+    if (!story.note.submit_ns)
+        begin(&story); /* it has failed before */
     /* Before the completion: afterwards the client may give the memory back and expects it to be free. */
     if (tcd_ex_job_release(job))
         tcd_ex_mailbox_wake(attachment->mailbox);
-    if (rc < 0) {
-        uint64_t abort_word = atomic_load_explicit(&attachment->abort_word, memory_order_acquire);
-        if (abort_word) {
-            /* The control process knows: it said so. */
-            attachment->failed_code = rc = tcw_abort_code(abort_word);
-            attachment->failed_rank = fault.rank = tcw_abort_culprit(abort_word);
-        } else {
-            char text[TCW_TEXT_BYTES];
-            describe_fault(attachment, plan, &fault, end_ns - start_ns, text, sizeof text);
-            tcd_ex_fail(attachment, rc, fault.rank, fault.step, text);
-        }
+    if (rc == 0 && head->flags & TCW_SQE_UNTIMED) {
+        tcd_ex_complete(attachment, head->user_data, 0, TCW_NOBODY, 0, 0);
+        end(&story, 0); /* while the client goes on */
+        return 0;
     }
-    tcd_ex_complete(attachment, job->request.head.user_data, rc, fault.rank, start_ns, end_ns);
+    uint64_t end_ns = end(&story, rc);
+    if (rc < 0)
+        explain(attachment, plan, &fault, end_ns - story.note.submit_ns, &rc);
+    tcd_ex_complete(attachment, head->user_data, rc, fault.rank, story.note.submit_ns, end_ns);
     return 0;
 }
 

@@ -93,7 +93,6 @@ static void serve(struct tcd_ex_attachment *attachment, uint32_t position)
         attachment->ops->answer(attachment, attachment->failed_code, attachment->failed_rank);
         return;
     }
-    uint64_t start_ns = tcw_now_ns();
     struct tcd_ex_plan *plan = tcd_ex_attachment_find_plan(attachment, head->plan, position);
     if (!plan) {
         refuse(attachment, TCW_ENOENT, "unknown or released plan");
@@ -101,7 +100,7 @@ static void serve(struct tcd_ex_attachment *attachment, uint32_t position)
     }
     int rc = tcd_ex_job_prepare(job, plan, attachment->client);
     if (rc == 0)
-        rc = attachment->ops->run(attachment, plan, start_ns);
+        rc = attachment->ops->run(attachment, plan);
     if (rc == 0)
         return;
     if (tcd_ex_job_release(job))

@@ -130,6 +130,7 @@ int tck_comm_run(struct tck_comm *comm, const struct tck_run *run, struct tck_fa
         struct fp_state state = fp_enter();
         comm->run = run;
         comm->waited_ns = 0;
+        comm->under_way = !run->under_way;
         code = dispatch(comm);
         comm->run = NULL;
         fp_leave(state);

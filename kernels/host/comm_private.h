@@ -34,6 +34,7 @@ struct tck_comm {
     int (*poll)(void *arg);
     void *poll_arg;
 
+    bool under_way; /* the current run has said so, or need not */
     uint64_t runs;
     struct tck_fault fault; /* code != 0: unusable */
 };

@@ -207,6 +207,13 @@ static uint32_t pairs(const struct tcw_ring *ring, const struct tcw_sqe *head)
     return !ring->words ? 1 : head->flags & TCW_SQE_CAPTURED ? TCW_CAPTURED : ring->cq_entries;
 }
 
+static bool flags_belong(const struct tcw_ring *ring, uint16_t flags)
+{
+    if (!ring->captured)
+        return !(flags & ~(unsigned)TCW_SQE_UNTIMED);
+    return !flags || (flags & TCW_SQE_CAPTURED && !(flags & TCW_SQE_UNTIMED));
+}
+
 /* The continuation entries of the request that begins at sq_local. */
 static int gather(const struct tcw_ring *ring, struct tcw_request *request, uint32_t entries, const char **why)
 {
@@ -239,7 +246,7 @@ int tcw_ring_take(struct tcw_ring *ring, struct tcw_request *request, const char
         return violation(why, "a continuation entry without a head");
     if (request->head.flags & ~(unsigned)TCW_SQE_FLAGS_KNOWN)
         return violation(why, "unknown submission flags");
-    if (request->head.flags && (!ring->captured || !(request->head.flags & TCW_SQE_CAPTURED)))
+    if (!flags_belong(ring, request->head.flags))
         return violation(why, "submission flags that do not belong here");
     if (request->head.pair >= pairs(ring, &request->head))
         return violation(why, "a submission names words that the ring does not have");

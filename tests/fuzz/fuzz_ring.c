@@ -40,7 +40,7 @@ static void open_anything(const uint8_t *data, size_t size)
 
 static void check_request(const struct tcw_ring *ring, const struct tcw_request *request)
 {
-    require(request->head.op != TCW_SQE_CONTINUATION && !request->head.flags && !request->head.pair);
+    require(request->head.op != TCW_SQE_CONTINUATION && !(request->head.flags & ~(unsigned)TCW_SQE_UNTIMED) && !request->head.pair);
     require(request->head.ref_count <= TCW_MAX_REFS && tcw_sqe_entries(request->head.ref_count) <= ring->sq_entries);
 }
 

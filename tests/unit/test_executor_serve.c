@@ -1,6 +1,8 @@
 /* The served lane from a client's point of view: requests over rings to real executor processes, and what comes back. */
 #include "executor_fixture.h"
 
+#include <sched.h>
+
 static float value_of(unsigned rank, unsigned run, unsigned i)
 {
     return (float)((rank + 1) * 3 + run % 17 + i % 11);
@@ -55,6 +57,55 @@ static void test_sum_alone(void **state)
 {
     (void)state;
     sums_on(1, 20);
+}
+
+/* A client that asks for no times gets none when all is well; the member page has them all the same, a little later. */
+static void test_untimed(void **state)
+{
+    (void)state;
+    enum { RUNS = 200 };
+    struct world world;
+    world_open_group(&world, 2);
+    for (unsigned run = 0; run < RUNS; ++run) {
+        uint32_t rows = run % 2 ? 1 : 4; /* 1 and 4 KiB: begun in time and later */
+        uint64_t length = rows * 256u * sizeof(float);
+        for (unsigned r = 0; r < 2; ++r) {
+            struct tcw_ref refs[2] = {world_ref(&world, r, 0, length), world_ref(&world, r, 65536, length)};
+            struct tcw_sqe head = {
+                .op = TCW_OP_ALL_REDUCE, .flags = TCW_SQE_UNTIMED, .plan = 9, .user_data = run, .tokens = rows, .ref_count = 2};
+            for (unsigned i = 0; i < rows * 256; ++i)
+                ((float *)(void *)world.ranks[r].bytes)[i] = value_of(r, run, i);
+            world_submit(&world, r, &head, refs);
+        }
+        for (unsigned r = 0; r < 2; ++r) {
+            struct tcw_cqe cqe = world_reap(&world, r);
+            assert_int_equal(cqe.result, 0);
+            assert_int_equal(cqe.user_data, run);
+            assert_int_equal(cqe.start_ns, 0);
+            assert_int_equal(cqe.end_ns, 0);
+            const float *sums = (const float *)(const void *)(world.ranks[r].bytes + 65536);
+            assert_true(sums[0] == value_of(0, run, 0) + value_of(1, run, 0));
+        }
+    }
+    for (unsigned r = 0; r < 2; ++r) {
+        struct tcw_member_page *page = world.ranks[r].page;
+        while (atomic_load(&page->runs_finished) != RUNS)
+            sched_yield();
+        for (unsigned i = 0; i < RUNS; ++i) {
+            assert_true(page->records[i].submit_ns && page->records[i].start_ns == page->records[i].submit_ns);
+            assert_true(page->records[i].end_ns >= page->records[i].start_ns);
+            assert_true(i == 0 || page->records[i].start_ns >= page->records[i - 1].end_ns);
+        }
+        assert_int_equal(atomic_load(&page->op_count[TCW_OP_ALL_REDUCE]), RUNS);
+    }
+    /* What fails is told in full. */
+    struct tcw_ref refs[2] = {world_ref(&world, 0, 0, 4), world_ref(&world, 0, 65536, 4)};
+    struct tcw_sqe head = {.op = TCW_OP_ALL_REDUCE, .flags = TCW_SQE_UNTIMED, .plan = 9, .tokens = 1, .ref_count = 2};
+    world_submit(&world, 0, &head, refs);
+    struct tcw_cqe cqe = world_reap(&world, 0);
+    assert_int_equal(cqe.result, TCW_EINVAL);
+    assert_true(cqe.culprit == 0 && cqe.end_ns);
+    world_close(&world);
 }
 
 static void test_sum_of_two(void **state)
@@ -216,13 +267,10 @@ int main(int argc, char **argv)
 {
     executor_fixture_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sum_alone),
-        cmocka_unit_test(test_sum_of_two),
-        cmocka_unit_test(test_sum_of_four),
-        cmocka_unit_test(test_pipelined),
-        cmocka_unit_test(test_nop_and_unknown_operations),
-        cmocka_unit_test(test_gather_list),
-        cmocka_unit_test(test_growth_and_plan_drop),
+        cmocka_unit_test(test_sum_alone),         cmocka_unit_test(test_untimed),
+        cmocka_unit_test(test_sum_of_two),        cmocka_unit_test(test_sum_of_four),
+        cmocka_unit_test(test_pipelined),         cmocka_unit_test(test_nop_and_unknown_operations),
+        cmocka_unit_test(test_gather_list),       cmocka_unit_test(test_growth_and_plan_drop),
         cmocka_unit_test(test_memory_drop_waits),
     };
     return cmocka_run_group_tests_name("executor: serve", tests, NULL, NULL);

@@ -57,6 +57,87 @@ static void wait_until_missed(struct group *group, uint32_t waiter, uint64_t mas
     }
 }
 
+/* ---- saying that a run is under way ---- */
+
+struct announced {
+    struct group *group;
+    uint32_t rank, times;
+    bool posted; /* by then: the rank's own flag of its first step */
+};
+
+static void announce(void *arg)
+{
+    struct announced *announced = arg;
+    struct group_rank *rank = &announced->group->ranks[announced->rank];
+    const struct tck_flag *flag = (const struct tck_flag *)((const unsigned char *)rank->memory.base + TCK_HEADER_BYTES);
+
+    announced->times++;
+    announced->posted = atomic_load(&flag->sequence) == 1;
+}
+
+/* Once per run, however many steps it takes; where everybody waits for everybody, not before this rank has posted. */
+static void test_under_way(void **state)
+{
+    (void)state;
+    for (uint32_t n = 1; n <= 3; n++) {
+        for (unsigned rows = 1; rows <= 10; rows += 9) {
+            /* Ten rows take several steps of the two-shot. */
+            struct group *group = group_open(n, TCK_HEADER_BYTES + 3 * 16384, NULL, NULL);
+            struct announced announced[3];
+            struct tck_run runs[3];
+            for (uint32_t r = 0; r < n; r++) {
+                announced[r] = (struct announced){.group = group, .rank = r};
+                runs[r] = sum_run(r, 1, rows);
+                runs[r].strategy = rows == 1 ? TCW_STRATEGY_ONESHOT : TCW_STRATEGY_TWOSHOT;
+                runs[r].under_way = announce;
+                runs[r].under_way_arg = &announced[r];
+            }
+            group_run(group, runs);
+            for (uint32_t r = 0; r < n; r++) {
+                assert_int_equal(announced[r].times, n > 1);
+                assert_int_equal(announced[r].posted, n > 1);
+            }
+            group_run(group, runs);
+            for (uint32_t r = 0; r < n; r++)
+                assert_int_equal(announced[r].times, n > 1 ? 2 : 0);
+            group_close(group);
+        }
+    }
+}
+
+/* A root that never waits says so too; a rank whose peers never come says it before it waits for them. */
+static void test_under_way_alone(void **state)
+{
+    (void)state;
+    struct group *group = group_open(2, 65536 + 4096, NULL, NULL);
+    struct tcw_plan_desc desc = plan_of(TCW_OP_BROADCAST);
+    const void *in[1] = {data_in[0]};
+    void *out[1] = {data_out[0]};
+    struct announced announced = {.group = group};
+    plan_add_tensor(&desc, TCW_FP32, 1, 1, ELEMENTS);
+    struct tck_run run = {.desc = &desc, .plan_id = 1, .in = in, .out = out, .under_way = announce, .under_way_arg = &announced};
+    group->ranks[0].run = &run;
+    group->ranks[1].run = NULL;
+    group_start(group);
+    group_finish(group);
+    assert_int_equal(group->ranks[0].code, 0);
+    assert_true(announced.times == 1 && announced.posted);
+    struct tck_run sum = sum_run(0, 1, 10);
+    sum.under_way = announce;
+    sum.under_way_arg = &announced;
+    atomic_store(&group->deadline_ns, 20 * MS);
+    group->ranks[0].run = &sum;
+    group_start(group);
+    group_finish(group);
+    assert_int_equal(group->ranks[0].code, TCW_ETIMEOUT);
+    assert_int_equal(announced.times, 2);
+    group_start(group); /* refused at once */
+    group_finish(group);
+    assert_int_equal(group->ranks[0].code, TCW_ETIMEOUT);
+    assert_int_equal(announced.times, 2);
+    group_close(group);
+}
+
 /* The others name the missing rank and how far it came, in time; afterwards the communicator stays broken. */
 static void test_missing_rank(void **state)
 {
@@ -420,6 +501,7 @@ static void test_vandal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_under_way),        cmocka_unit_test(test_under_way_alone),
         cmocka_unit_test(test_missing_rank),     cmocka_unit_test(test_culprit_behind_a_root),
         cmocka_unit_test(test_deadline_changes), cmocka_unit_test(test_abort_while_waiting),
         cmocka_unit_test(test_abort_before),     cmocka_unit_test(test_poll_ends_wait),

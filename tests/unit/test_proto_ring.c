@@ -337,6 +337,25 @@ static void test_hostile_completions(void **state)
     }
 }
 
+static void test_flags_of_hosts(void **state)
+{
+    struct ring_fixture ring;
+    struct tcw_request taken;
+    struct tcw_ref none[1] = {{0}};
+    struct tcw_sqe head = request(1, 0);
+    const char *why = NULL;
+    bool wake;
+    (void)state;
+    assert_int_equal(ring_fixture_make(&ring, 8, 8, -1, -1), 0);
+    head.flags = TCW_SQE_UNTIMED;
+    for (unsigned i = 0; i < 20; i++) { /* in every phase */
+        assert_int_equal(tcw_ring_submit(&ring.client, &head, none, &wake), 0);
+        assert_int_equal(tcw_ring_take(&ring.executor, &taken, &why), 1);
+        assert_int_equal(taken.head.flags, TCW_SQE_UNTIMED);
+    }
+    ring_fixture_free(&ring);
+}
+
 /* The longest request of all, in a ring that could never hold it. */
 static void test_hostile_length(void **state)
 {
@@ -362,6 +381,8 @@ static void test_hostile_entries(void **state)
     } lies[] = {
         {"a head that says continuation", offsetof(struct tcw_sqe, op), TCW_SQE_CONTINUATION, 0},
         {"a flag", offsetof(struct tcw_sqe, flags), TCW_RING_PHASE | 1, 0},
+        {"another flag", offsetof(struct tcw_sqe, flags), TCW_RING_PHASE | TCW_SQE_RELEASE, 0},
+        {"an unknown flag beside a known one", offsetof(struct tcw_sqe, flags), TCW_RING_PHASE | TCW_SQE_UNTIMED | 8, 0},
         {"the highest flag", offsetof(struct tcw_sqe, flags), TCW_RING_PHASE | 0x4000, 0},
         {"words where there are none", offsetof(struct tcw_sqe, pair), 1, 0},
         {"too many references", offsetof(struct tcw_sqe, ref_count), TCW_MAX_REFS + 1, 0},
@@ -403,7 +424,9 @@ static void test_captured(void **state)
         {TCW_SQE_CAPTURED, TCW_CAPTURED, TCW_EPROTO},
         {TCW_SQE_CAPTURED | TCW_SQE_RELEASE, CQ, 1},
         {TCW_SQE_RELEASE, 0, TCW_EPROTO},
-        {4, 0, TCW_EPROTO},
+        {8, 0, TCW_EPROTO},
+        {TCW_SQE_UNTIMED, 0, TCW_EPROTO},
+        {TCW_SQE_CAPTURED | TCW_SQE_UNTIMED, 0, TCW_EPROTO},
     };
     (void)state;
     assert_true(bytes >= tcw_ring_bytes(SQ, CQ, false) + CQ * sizeof(struct tcw_words) + TCW_CAPTURED * sizeof(struct tcw_captured));
@@ -513,6 +536,7 @@ int main(void)
         cmocka_unit_test(test_phase_decides),
         cmocka_unit_test(test_hostile_completions),
         cmocka_unit_test(test_hostile_length),
+        cmocka_unit_test(test_flags_of_hosts),
         cmocka_unit_test(test_hostile_entries),
         cmocka_unit_test(test_request_is_a_private_copy),
         cmocka_unit_test(test_sleep_flags),

@@ -70,7 +70,7 @@ void tcd_cuda_lane_detach(struct tcd_ex_attachment *attachment);
 
 void tcd_cuda_lane_begin(struct tcd_ex_attachment *attachment);
 void tcd_cuda_lane_end(struct tcd_ex_attachment *attachment);
-int tcd_cuda_lane_run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, uint64_t start_ns);
+int tcd_cuda_lane_run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan);
 void tcd_cuda_lane_answer(struct tcd_ex_attachment *attachment, int result, uint32_t culprit);
 bool tcd_cuda_lane_progress(struct tcd_ex_attachment *attachment);
 

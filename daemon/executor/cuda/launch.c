@@ -245,8 +245,9 @@ void tcd_cuda_lane_replay(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *
     pass(lane, flight);
 }
 
-int tcd_cuda_lane_run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan, uint64_t start_ns)
+int tcd_cuda_lane_run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan)
 {
+    uint64_t start_ns = tcw_now_ns();
     struct tcd_cuda_lane *lane = attachment->cuda;
     struct tcd_ex_job *job = &attachment->job;
     int rc = tcd_cuda_operation_check(&job->run, job->text);

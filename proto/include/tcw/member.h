@@ -151,7 +151,13 @@ uint64_t tcw_size_class_limit(unsigned size_class); /* inclusive upper bound, UI
 unsigned tcw_latency_bucket(uint64_t ns);
 uint64_t tcw_latency_bucket_limit(unsigned bucket); /* inclusive upper bound in ns, UINT64_MAX for the last */
 
-/* Runner: begin a run (claims a record, counts, hashes) and end it. `*record` is the index to pass to _end. */
+/*
+ * Runner: begin a run (claims a record, counts, hashes) and end it. `*record` is the index to pass to _end.
+ *
+ * On host devices a run of at most 1 KiB is begun, and its start read, when its first data are on their way to the peers: some tens of
+ * nanoseconds after the call, or after the worker took the request, so that no peer waits for the bookkeeping. Where a client asks for no
+ * times (TCW_SQE_UNTIMED), its completion comes first, and `end_ns` is when that has been posted.
+ */
 struct tcw_run_note {
     uint32_t plan_id;
     uint16_t op;

@@ -113,13 +113,14 @@ enum { TCW_SQE_CONTINUATION = 0xffff }; /* `op` of a continuation entry */
 enum {
     TCW_SQE_CAPTURED = 1, /* to be kept for replays: see struct tcw_captured */
     TCW_SQE_RELEASE = 2,  /* with it: no longer */
-    TCW_SQE_FLAGS_KNOWN = 3
+    TCW_SQE_UNTIMED = 4,  /* host devices: nobody will ask for the times of a success, so its completion need not wait for them: both 0 */
+    TCW_SQE_FLAGS_KNOWN = 7
 };
 enum { TCW_RING_PHASE = 0x8000 }; /* in the flags of every entry, of both rings; only the functions below set it and look at it */
 
 struct tcw_sqe {
     uint16_t op;        /* tcw_op; must equal the plan's */
-    uint16_t flags;     /* TCW_SQE_CAPTURED, TCW_SQE_RELEASE; CUDA devices */
+    uint16_t flags;     /* TCW_SQE_CAPTURED, TCW_SQE_RELEASE: CUDA devices; TCW_SQE_UNTIMED: host devices */
     uint32_t sequence;  /* running number of requests of this ring */
     uint64_t plan;      /* handle: index and generation */
     uint64_t user_data; /* returned as it is */
