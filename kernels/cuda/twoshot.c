@@ -12,11 +12,11 @@
 
 enum {
     WARP = 32,
-    NARROWEST = 64,     /* threads of a block */
-    CLUSTER = 8,        /* what every GPU with clusters allows */
-    AT_ONCE = 48 << 10, /* threads that surely find room, in blocks of any size, on the GPUs that this is made for */
-    SOME_PACKS = 4,     /* per thread; with more, blocks come in two waves: the end of the launch is evener */
-    FREE = 32,          /* one in so many blocks is not used, so that clusters fit in what is there */
+    NARROWEST = 64,       /* threads of a block */
+    REGISTERS = 64 << 10, /* that a block can have */
+    CLUSTER = 8,          /* what every GPU with clusters allows */
+    AT_ONCE = 48 << 10,   /* threads that surely find room, in blocks of any size, on the GPUs that this is made for */
+    FREE = 32,            /* one in so many blocks is not used, so that clusters fit in what is there */
 };
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -54,17 +54,20 @@ static uint32_t for_all_shards(uint32_t most, uint32_t parts, uint32_t nranks)
     return (each ? each : 1) * nranks;
 }
 
+/* Threads of a plain block, at most. */
+static uint32_t widest_block(const struct tck_cuda_target *target)
+{
+    return target->registers * TCK_TWOSHOT_WIDEST <= REGISTERS ? TCK_TWOSHOT_WIDEST : TCK_TWOSHOT_THREADS;
+}
+
 static int shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
     uint32_t n = args->link.nranks, most = shard_room(args) / 8 * 8 * n / args->run.row_packs;
     uint32_t tokens = tokens_of_launch(args->run.tokens, most), shard = tck_twoshot_shard(tokens * args->run.row_packs, n);
-    uint32_t threads = NARROWEST, blocks;
-    while (threads < TCK_TWOSHOT_THREADS && (uint64_t)n * shard > (uint64_t)threads * target->multiprocessors)
+    /* as many blocks as it takes for threads to have one pack each: long messages go better in many waves of blocks */
+    uint32_t threads = NARROWEST, blocks = least(target->blocks ? target->blocks : TCK_CUDA_MOST_BLOCKS, TCK_CUDA_MOST_BLOCKS);
+    while (threads < widest_block(target) && (uint64_t)n * shard > (uint64_t)threads * target->multiprocessors)
         threads *= 2;
-    blocks = tck_cuda_resident(target, threads);
-    if ((uint64_t)n * shard > (uint64_t)blocks * threads * SOME_PACKS)
-        blocks *= 2;
-    blocks = least(target->blocks ? target->blocks : blocks, TCK_CUDA_MOST_BLOCKS);
     *shape = (struct tck_cuda_shape){
         .grid = for_all_shards(blocks, quotient_up(shard, threads), n), .threads = threads, .cluster = 1, .tokens = tokens};
     return most ? 0 : TCW_EINVAL;

@@ -23,10 +23,11 @@
 #define TCK_CUDA_TWOSHOT_CUH
 
 #include "epilogue.cuh"
+#include "signal.cuh"
 #include "twoshot.h"
 #include "wait.cuh"
 
-enum { TCK_TWOSHOT_AHEAD = 4 };
+enum { TCK_TWOSHOT_AHEAD = 4 }; /* packs or rows that are pushed before the first wait */
 
 /* tck_give_up, every TCK_POLLS_PER_LOOK polls; out of line. Answers since when the thread waits, 0 to give up. */
 static __device__ __noinline__ uint64_t tck_twoshot_look(const struct tck_cuda_link &link, uint64_t step, uint32_t launch, uint64_t since,
@@ -160,6 +161,10 @@ struct tck_share {
     }
 };
 
+/* What waits for many ranks at once needs registers. */
+#define TCK_TWOSHOT_MOST_norm(ranks)  TCK_TWOSHOT_THREADS
+#define TCK_TWOSHOT_MOST_plain(ranks) ((ranks) > 4 ? TCK_TWOSHOT_THREADS : TCK_TWOSHOT_WIDEST)
+
 #define TCK_TWOSHOT_KERNELS(form)                                                                                                          \
     TCK_TWOSHOT_TYPE(form, fp32)                                                                                                           \
     TCK_TWOSHOT_TYPE(form, fp16)                                                                                                           \
@@ -170,10 +175,11 @@ struct tck_share {
     TCK_TWOSHOT_KERNEL(form, type, 8, 8)                                                                                                   \
     TCK_TWOSHOT_KERNEL(form, type, n, 0)
 #define TCK_TWOSHOT_KERNEL(form, type, suffix, ranks)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(TCK_TWOSHOT_THREADS, 1)                                                                   \
+    extern "C" __global__ void __launch_bounds__(TCK_TWOSHOT_MOST_##form(ranks), 1)                                                        \
         tck_twoshot_##type##_##form##_##suffix(const __grid_constant__ struct tck_cuda_args args)                                          \
     {                                                                                                                                      \
         tck_twoshot_##form<tck_##type, ranks>(args);                                                                                       \
+        tck_signal(args);                                                                                                                  \
     }
 
 #endif

@@ -10,6 +10,7 @@
 
 enum {
     TCK_TWOSHOT_THREADS = 512, /* of a block, at most */
+    TCK_TWOSHOT_WIDEST = 1024, /* in plain form, where that leaves registers enough */
 };
 
 /* Plain form: packs of a shard, whole cache lines of 128 bytes. */

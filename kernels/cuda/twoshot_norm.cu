@@ -18,6 +18,7 @@ template <class T, int NR> struct tck_rows_flow {
     const uint32_t shard, begin, end; /* its first row in the message, and its number of rows */
     uint32_t round;                   /* rows so far */
     uint32_t sent;                    /* the row that is pushed next, from `end` on none */
+    const uint32_t ahead;             /* rows that are pushed before the first wait: with many to go, more of them would only delay sums */
     /* where the thread has one pack of each row: */
     uint4 next; /* that of row `sent` */
     uint4 gamma;
@@ -27,7 +28,8 @@ template <class T, int NR> struct tck_rows_flow {
         : two(args, tck_twoshot_tokens((uint32_t)args.run.tokens, ranks, 0) * args.run.row_packs), place(p),
           share(blockIdx.x / p.cluster, gridDim.x / p.cluster, ranks), sums(s), shard(two.shard(share.set)),
           begin(tck_twoshot_first((uint32_t)args.run.tokens, ranks, shard)),
-          end(tck_twoshot_tokens((uint32_t)args.run.tokens, ranks, shard)), round(0), sent(share.set ? share.part : end)
+          end(tck_twoshot_tokens((uint32_t)args.run.tokens, ranks, shard)), round(0), sent(share.set ? share.part : end),
+          ahead(end > TCK_TWOSHOT_AHEAD * share.parts ? 1 : TCK_TWOSHOT_AHEAD)
     {
     }
 
@@ -110,7 +112,7 @@ template <class T, int NR> struct tck_rows_flow {
         if (two.turn.dead)
             sent = end;
 #pragma unroll 1
-        for (int i = 0; i < TCK_TWOSHOT_AHEAD && sent < end; i++)
+        for (uint32_t i = 0; i < ahead && sent < end; i++)
             push();
         const struct tck_entry entry = tck_turn_enter(two.args, two.turn, 0);
         two.clear_dirty();

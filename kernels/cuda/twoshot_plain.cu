@@ -2,8 +2,9 @@
  * Two-shot all-reduce without a norm: the sum, plus the bias if there is one, is the output. The message is a run of packs, whatever
  * its rows are: shards are equal to within a cache line, and so any token count is balanced.
  *
- * Grid: a multiple of the ranks. Block: a multiple of 32 up to TCK_TWOSHOT_THREADS. No shared memory. in == out is allowed: a thread
- * reads its packs before it can write them.
+ * Grid: a multiple of the ranks; best one that leaves a thread one pack, so that the blocks of a long message come one after the other
+ * and never wait or send all together. Block: a multiple of 32 up to TCK_TWOSHOT_MOST_plain. No shared memory. in == out is allowed: a
+ * thread reads its packs before it can write them.
  */
 #include "twoshot.cuh"
 

@@ -183,7 +183,7 @@ static int default_grids(struct comm_board *board, uint32_t number, void *arg)
 
 static int many_grids(struct comm_board *board, uint32_t number, void *arg)
 {
-    static const uint32_t grids[] = {0, 16, 32, 64, 96, 132, 192, 264};
+    static const uint32_t grids[] = {0, 32, 64, 132, 264, 528, 1024};
     return time_rank(board, number, arg, grids, sizeof(grids) / sizeof(grids[0]));
 }
 
