@@ -35,8 +35,9 @@ uint32_t figures_sizes(uint32_t part, uint64_t low, uint64_t high, uint64_t *siz
 double figures_goal(uint32_t part, uint32_t ranks, uint64_t bytes);
 
 /*
- * What no all-reduce over stores can be faster than, in us: a launch, one or two hops of a flag, and the bytes of a one-shot or a two-shot
- * over the links of an H200, whichever is less. *wire: the links are more than half of it.
+ * What no all-reduce over stores can be faster than, in us: a launch, the bytes of a one-shot or a two-shot over the links of an H200,
+ * whichever is less, and the hop of the last ones. (A two-shot's first hop hides behind the bytes that are still to be sent, if there are
+ * enough of them.) *wire: the links are more than half of it.
  */
 double figures_bound(uint32_t ranks, uint64_t bytes, bool *wire);
 

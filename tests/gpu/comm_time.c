@@ -63,8 +63,8 @@ static void print_row(const struct comm_rank *rank, const struct table *table, c
     }
     if (!ours)
         return;
-    /* What a two-shot must carry, at 330 GB/s. */
-    double floor_us = 2.0 * (rank->nranks - 1) / rank->nranks * (double)sizes[size] / 330e3;
+    /* What a two-shot must carry, at 360 GB/s. */
+    double floor_us = 2.0 * (rank->nranks - 1) / rank->nranks * (double)sizes[size] / 360e3;
     printf("%-6s %6llu KB", comm_form_name(form), (unsigned long long)sizes[size] >> 10);
     for (int i = 1; i < STRATEGIES; i++)
         if (by[i])
