@@ -31,6 +31,7 @@ typedef enum executor_state {
     EXECUTOR_STOPPED,
     EXECUTOR_RUNNING,
     EXECUTOR_QUITTING, /* told to leave because it holds nothing; requests wait for the next process */
+    EXECUTOR_DYING,    /* nothing of it runs any more and the callbacks know; likewise. It has not ended: its memory is still in use */
     EXECUTOR_ENDING,   /* the death is being told to the callbacks; likewise */
 } executor_state;
 
@@ -338,31 +339,52 @@ static void note_stillbirth(struct tcd_executor *executor, int status)
     set_trouble(executor, TCW_EEXECUTOR, text);
 }
 
-static void on_ended(void *arg, int status)
+static void stop_timers(struct tcd_executor *executor)
 {
-    struct tcd_executor *executor = arg;
-    pid_t pid = tcd_executor_process_pid(executor->process);
-    bool orderly = executor->state == EXECUTOR_QUITTING;
-    executor->process = NULL;
-    executor->state = EXECUTOR_ENDING;
     executor->ping_sent_ns = 0;
     uv_timer_stop(&executor->heartbeat);
     uv_timer_stop(&executor->patience);
     uv_timer_stop(&executor->retry);
-    if (executor->kept && !executor->ready && !orderly)
+}
+
+/* What the process knew is lost, and what it was asked will not be answered. */
+static void executor_lose(struct tcd_executor *executor, pid_t pid, int status)
+{
+    if (executor->kept && !executor->ready)
         note_stillbirth(executor, status);
     executor->ready = false;
+    if (!executor->closing)
+        executor_note_death(executor);
+    list_move(&executor->awaiting, &executor->queue);
+    if (!executor->closing && executor->callbacks.died)
+        executor->callbacks.died(executor->callbacks.arg, executor, pid, status);
+}
 
+/* The next one is started when this one has ended: it finds the device free then. */
+static void on_dying(void *arg, int status)
+{
+    struct tcd_executor *executor = arg;
+    if (executor->state != EXECUTOR_RUNNING || executor->closing)
+        return;
+    executor->state = EXECUTOR_DYING;
+    stop_timers(executor);
+    executor_lose(executor, tcd_executor_process_pid(executor->process), status);
+}
+
+static void on_ended(void *arg, int status)
+{
+    struct tcd_executor *executor = arg;
+    pid_t pid = tcd_executor_process_pid(executor->process);
+    bool orderly = executor->state == EXECUTOR_QUITTING, known = executor->state == EXECUTOR_DYING;
+    executor->process = NULL;
+    executor->state = EXECUTOR_ENDING;
+    stop_timers(executor);
+    /* First what is lost, then the answers: who gets one must not take for alive what went with the process. */
+    if (!orderly && !known)
+        executor_lose(executor, pid, status);
+    executor->ready = false;
     char text[64];
     snprintf(text, sizeof text, "the executor of device %u ended", executor->device);
-    if (!orderly) {
-        if (!executor->closing)
-            executor_note_death(executor);
-        list_move(&executor->awaiting, &executor->queue);
-    }
-    /* First what is lost, then the answers: who gets one must not take for alive what went with the process. */
-    if (!orderly && !executor->closing && executor->callbacks.died)
-        executor->callbacks.died(executor->callbacks.arg, executor, pid, status);
     list_fail(&executor->awaiting, TCW_EEXECUTOR, text);
 
     executor->state = EXECUTOR_STOPPED;
@@ -392,7 +414,7 @@ static bool executor_start(struct tcd_executor *executor)
 {
     if (tcd_executor_failed(executor))
         return false;
-    struct tcd_executor_process_events events = {on_message, on_writable, on_ended, on_gone, executor};
+    struct tcd_executor_process_events events = {on_message, on_writable, on_dying, on_ended, on_gone, executor};
     struct tcd_executor_launch launch = {executor->program, executor->device, executor->kept ? executor->gpu : NULL, executor->environment};
     if (tcd_executor_process_start(executor->loop, &launch, &events, &executor->process) < 0) {
         executor_note_death(executor);
@@ -527,6 +549,18 @@ static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_m
     return 0;
 }
 
+/*
+ * What undoes something. Of the dying process it is answered when that has ended, because only then its memory is used no more; but what
+ * waits for the next process may be meant.
+ */
+static int request_of_dying(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
+                            tcd_executor_done done, void *arg)
+{
+    if (executor->queue.first)
+        return executor_enqueue(executor, message, fds, fd_count, done, arg, &executor->queue);
+    return done ? executor_enqueue(executor, message, NULL, 0, done, arg, &executor->awaiting) : 0;
+}
+
 int tcd_executor_request(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
                          tcd_executor_done done, void *arg)
 {
@@ -535,6 +569,8 @@ int tcd_executor_request(struct tcd_executor *executor, const struct tcd_ex_mess
     if (fd_count > TCW_MAX_FDS)
         return TCW_EINVAL;
     executor->last_use_ns = tcw_now_ns();
+    if (executor->state == EXECUTOR_DYING && !opcode_needs_process(message->opcode))
+        return request_of_dying(executor, message, fds, fd_count, done, arg);
     if (executor->state != EXECUTOR_RUNNING && !opcode_needs_process(message->opcode)) {
         if (!done)
             return 0;

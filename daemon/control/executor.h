@@ -22,7 +22,10 @@ struct tcd_executor;
 typedef void (*tcd_executor_done)(void *arg, const struct tcd_ex_message *answer, int fd);
 
 struct tcd_executor_callbacks {
-    /* The process died or was killed: every attachment it served is gone. `status` as from waitpid. */
+    /*
+     * The process died or was killed: every attachment it served is gone. `status` as from waitpid. On devices work that it had launched
+     * may go on for a moment: what it could still write to is free when a request that says so (MEM_DROP, DETACH) is answered.
+     */
     void (*died)(void *arg, struct tcd_executor *executor, pid_t pid, int status);
     /* FAULT or VIOLATION. */
     void (*report)(void *arg, struct tcd_executor *executor, const struct tcd_ex_message *message);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,7 +20,8 @@ enum {
     NUDGE_MS = 5,   /* how often workers that are to end are reminded */
     LAST_MS = 1000, /* without a control process: the longest that an orderly end may take */
 };
-enum { EXIT_DEVICE = 3 }; /* the device failed */
+enum { EXIT_DEVICE = 3 };                     /* the device failed */
+enum { LIFELINE = 4, LIFELINE_MOVED = 1000 }; /* above what drivers open */
 
 static void on_nudge(int number)
 {
@@ -45,16 +47,41 @@ static void reset_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Only the socket and the standard descriptors stay: nothing of the parent is kept alive or reachable by accident. */
-static int take_socket(int socket)
+/*
+ * A pipe that is held to the end of the process and used for nothing: the parent sees it hang up. Kernels close what a dying process has
+ * from the highest descriptor down (since 4.3), and drivers of GPUs take hundreds of milliseconds for theirs, so this one stands above
+ * them. Where that does not hold the parent hears of the death when all is closed. -1: there is none.
+ */
+static int hold_lifeline(void)
 {
+    struct stat status;
+    int moved;
+    if (fstat(LIFELINE, &status) < 0 || !S_ISFIFO(status.st_mode))
+        return -1;
+    moved = fcntl(LIFELINE, F_DUPFD_CLOEXEC, LIFELINE_MOVED);
+    if (moved >= 0)
+        return moved;
+    fcntl(LIFELINE, F_SETFD, FD_CLOEXEC); /* the limit is lower */
+    return LIFELINE;
+}
+
+/* Only the socket, the lifeline and the standard descriptors stay: nothing of the parent is kept alive or reachable by accident. */
+static int take_socket(int socket, int lifeline)
+{
+    unsigned first;
     if (socket != STDERR_FILENO + 1) {
         if (dup2(socket, STDERR_FILENO + 1) < 0)
             return -1;
         socket = STDERR_FILENO + 1;
     }
     fcntl(socket, F_SETFD, FD_CLOEXEC);
-    syscall(SYS_close_range, (unsigned)socket + 1, ~0u, 0u);
+    first = (unsigned)socket + 1;
+    if (lifeline > socket) {
+        if (lifeline > socket + 1)
+            syscall(SYS_close_range, first, (unsigned)lifeline - 1, 0u);
+        first = (unsigned)lifeline + 1;
+    }
+    syscall(SYS_close_range, first, ~0u, 0u);
     return socket;
 }
 
@@ -142,7 +169,7 @@ int tcd_executor_main(unsigned device, const char *cuda, int socket)
     char name[16];
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* a parent that is gone already shows as a hang-up of the socket */
     reset_signals();
-    socket = take_socket(socket);
+    socket = take_socket(socket, hold_lifeline());
     if (socket < 0)
         return 1;
     snprintf(name, sizeof name, "trtcoll-exec-%u", device % 100);

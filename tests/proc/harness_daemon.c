@@ -325,8 +325,8 @@ struct proc_daemon *proc_daemon_start(const struct proc_settings *settings)
     return daemon;
 }
 
-/* An idle executor holds its standard streams, the socket to the daemon and one eventfd; the daemon holds the other end of the socket. */
-enum { IDLE_EXECUTOR_FDS = 5, FDS_PER_EXECUTOR = 1 };
+/* An idle executor holds its standard streams, the socket to the daemon, its lifeline and one eventfd; the daemon the other two ends. */
+enum { IDLE_EXECUTOR_FDS = 6, FDS_PER_EXECUTOR = 2 };
 /* Communicators of GPUs that nobody uses, and whose order logs the daemon therefore keeps. */
 enum { KEPT_COMMUNICATORS = 4 };
 
