@@ -34,7 +34,9 @@ struct tck_cuda_state {
     /* what waiting threads share, see wait.cuh */
     uint64_t asked_ns;    /* when somebody last looked at the host's words */
     uint64_t deadline_ns; /* what was found there */
-    uint64_t reserved[12];
+    uint32_t finished;    /* blocks of the launch at hand that have come to its end: see signal.cuh */
+    uint32_t reserved32;
+    uint64_t reserved[11];
 };
 
 /*
@@ -112,9 +114,19 @@ struct tck_cuda_operation {
     uint32_t round_packs;
 };
 
+/* What the end of a run writes, in this order: struct tck_cuda_end. NULL: nothing. Kernels that can do it end with tck_signal. */
+struct tck_cuda_signal {
+    void *first;
+    uint64_t *second;
+    uint64_t first_value, second_value;
+    uint32_t first_is_narrow; /* 32 bits */
+    uint32_t reserved;
+};
+
 struct tck_cuda_args {
     struct tck_cuda_link link;
     struct tck_cuda_operation run;
+    struct tck_cuda_signal signal;
 };
 
 #endif

@@ -172,38 +172,57 @@ static int choose(const struct tck_cuda_comm *comm, const struct tck_run *run, u
     }
 }
 
-static int launch_finalize(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, uint32_t flags)
+/* Of kernels that count their blocks in the workspace and write the words; where others run, nothing is told. */
+static int tells(const struct tck_cuda_comm *comm, int family, const struct tck_run *run, struct tck_cuda_args *args)
+{
+    bool can = comm->link.nranks > 1 && family <= TWOSHOT && run->tokens > 0 && args->signal.first;
+    if (!can)
+        args->signal = (struct tck_cuda_signal){0};
+    return can;
+}
+
+/* *args: the link, what the end tells, and in run.flags those that do not depend on the run. 1: that is told. */
+static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, struct tck_cuda_args *args)
 {
     const struct tck_device_facts *facts = tck_device_facts(comm->device);
-    struct tck_cuda_args args = {.link = comm->link};
-    struct tck_cuda_target target = {.compute = facts->compute, .multiprocessors = facts->multiprocessors};
-    int code = tck_cuda_finalize_prepare(run, comm->link.nranks, &args.run);
+    const bool finalizes = run->desc->op == TCW_OP_UB_FINALIZE && comm->link.nranks > 1;
+    struct tck_cuda_target target = {.compute = facts->compute, .multiprocessors = facts->multiprocessors, .blocks = run->blocks};
+    tck_cuda_shape_function *shape = tck_cuda_finalize_shape;
+    const struct kernel *kernel = &comm->finalize;
+    uint32_t flags = args->run.flags;
+    int family = finalizes ? 0 : choose(comm, run, &flags), code;
+    if (family < 0)
+        return family;
+    code =
+        finalizes ? tck_cuda_finalize_prepare(run, comm->link.nranks, &args->run) : tck_cuda_operation_prepare(run, run->in[0], &args->run);
     if (code)
         return code;
-    args.run.flags |= flags;
-    return tck_cuda_operation_launch(comm->finalize.function, tck_cuda_finalize_shape, &target, &args,
-                                     (uint32_t)tcw_dtype_bytes(run->desc->dtype), stream);
+    args->run.flags |= flags;
+    if (comm->link.nranks == 1)
+        family = ONESHOT;
+    if (!finalizes) {
+        shape = families[family].shape;
+        kernel = &comm->kernels[family][args->run.residual_in != NULL][run->desc->dtype];
+    }
+    target.registers = kernel->registers;
+    int told = tells(comm, family, run, args);
+    code = tck_cuda_operation_launch(kernel->function, shape, &target, args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), stream);
+    return code ? code : told;
 }
 
 int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, bool trigger_early)
 {
-    const struct tck_device_facts *facts = tck_device_facts(comm->device);
-    struct tck_cuda_args args = {.link = comm->link};
-    uint32_t flags = trigger_early ? TCK_CUDA_TRIGGER_EARLY : 0;
-    if (run->desc->op == TCW_OP_UB_FINALIZE && comm->link.nranks > 1)
-        return launch_finalize(comm, run, stream, flags);
-    int family = choose(comm, run, &flags), code;
-    if (family < 0)
-        return family;
-    code = tck_cuda_operation_prepare(run, run->in[0], &args.run);
-    if (code)
-        return code;
-    args.run.flags |= flags;
-    if (comm->link.nranks == 1)
-        family = ONESHOT;
-    const struct kernel *kernel = &comm->kernels[family][args.run.residual_in != NULL][run->desc->dtype];
-    struct tck_cuda_target target = {
-        .compute = facts->compute, .multiprocessors = facts->multiprocessors, .registers = kernel->registers, .blocks = run->blocks};
-    return tck_cuda_operation_launch(kernel->function, families[family].shape, &target, &args, (uint32_t)tcw_dtype_bytes(run->desc->dtype),
-                                     stream);
+    struct tck_cuda_args args = {.link = comm->link, .run.flags = trigger_early ? TCK_CUDA_TRIGGER_EARLY : 0};
+    return launch(comm, run, stream, &args);
+}
+
+int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, const struct tck_cuda_end *end)
+{
+    struct tck_cuda_args args = {.link = comm->link,
+                                 .signal = {.first = (void *)end->first,
+                                            .second = (uint64_t *)end->second,
+                                            .first_value = end->first_value,
+                                            .second_value = end->second_value,
+                                            .first_is_narrow = end->first_is_narrow}};
+    return launch(comm, run, stream, &args);
 }

@@ -6,6 +6,7 @@
  * A block takes a token at a time and sends all of its own before it waits for the first of others'. Grid: the same on all ranks, blocks of
  * up to 512 threads. Shape: finalize.c.
  */
+#include "signal.cuh"
 #include "wait.cuh"
 
 #define TCK_HERE make_uint4(1, 1, 1, 1)
@@ -100,4 +101,5 @@ extern "C" __global__ void __launch_bounds__(512) tck_finalize(const __grid_cons
         tck_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + ranks + threadIdx.x, threadIdx.x, &here);
     }
     tck_turn_leave(args, turn, entry, dirty, start_ns);
+    tck_signal(args);
 }

@@ -12,6 +12,7 @@
 #define TCK_CUDA_ONESHOT_CUH
 
 #include "epilogue.cuh"
+#include "signal.cuh"
 #include "wait.cuh"
 
 enum { TCK_ONESHOT_AHEAD = 4 };
@@ -255,11 +256,15 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda
         prefix##_##type##_plain##suffix(const __grid_constant__ struct tck_cuda_args args)                                                 \
     {                                                                                                                                      \
         tck_oneshot_plain<tck_##type, N>(args);                                                                                            \
+        if ((N) != 1)                                                                                                                      \
+            tck_signal(args);                                                                                                              \
     }                                                                                                                                      \
     extern "C" __global__ void __launch_bounds__(256, (N) == 0 || (N) > 4 ? 2 : 3)                                                         \
         prefix##_##type##_norm##suffix(const __grid_constant__ struct tck_cuda_args args)                                                  \
     {                                                                                                                                      \
         tck_oneshot_norm<tck_##type, N>(args);                                                                                             \
+        if ((N) != 1)                                                                                                                      \
+            tck_signal(args);                                                                                                              \
     }
 
 #define TCK_ONESHOT_TYPES(prefix, suffix, N)                                                                                               \

@@ -116,11 +116,16 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
     struct tcd_ex_attachment *attachment = lane->attachment;
     struct tcd_cuda_communicator *communicator = lane->communicator;
     char text[TCW_TEXT_BYTES] = "";
-    struct tcd_cuda_operation operation = {
+    uint64_t ticket = atomic_load_explicit(&communicator->tickets, memory_order_relaxed) + 1;
+    const struct tck_cuda_end end =
+        flight->captured ? tcd_cuda_words_replayed(&lane->words, flight->pair, communicator->ended_address, ticket)
+                         : tcd_cuda_words_done(&lane->words, flight->pair, flight->number, communicator->ended_address, ticket);
+    const struct tcd_cuda_operation operation = {
         .device = attachment->engine->device,
         .communicator = communicator,
         .kernels = flight->plan->workspace ? flight->plan->workspace->cuda : NULL,
         .run = flight->run,
+        .end = &end,
         .scratch = flight->plan->scratch,
         .until_ns = enqueue_limit(attachment),
         .abort_word = &attachment->abort_word,
@@ -139,11 +144,8 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
         tcd_ex_fail(attachment, rc, attachment->rank, flight->taken, text);
         tcd_cuda_communicator_break(communicator, true, text);
     }
-    uint64_t ticket = atomic_load_explicit(&communicator->tickets, memory_order_relaxed) + 1;
-    result = flight->captured
-                 ? tcd_cuda_words_write_replayed(&lane->words, flight->pair, communicator->ended_address, ticket, communicator->stream)
-                 : tcd_cuda_words_write_done(&lane->words, flight->pair, flight->number, communicator->ended_address, ticket,
-                                             communicator->stream);
+    if (rc != 1)
+        result = tcd_cuda_words_write_end(&end, communicator->stream);
     if (result != CUDA_SUCCESS)
         tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
     flight->ticket = ticket;

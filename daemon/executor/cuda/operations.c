@@ -351,9 +351,11 @@ static bool is_aligned(const void *address)
     return (uintptr_t)address % KERNEL_ALIGN == 0;
 }
 
-static int run_kernel(const struct tcd_cuda_operation *operation, const struct tck_run *run)
+/* 1: it tells `end` (NULL: nothing). */
+static int run_kernel(const struct tcd_cuda_operation *operation, const struct tck_run *run, const struct tck_cuda_end *end)
 {
-    int rc = tck_cuda_comm_launch(operation->kernels, run, stream_of(operation), false);
+    int rc = end ? tck_cuda_comm_launch_telling(operation->kernels, run, stream_of(operation), end)
+                 : tck_cuda_comm_launch(operation->kernels, run, stream_of(operation), false);
     if (rc < 0)
         snprintf(operation->text, TCW_TEXT_BYTES, "the kernel of strategy %s cannot be launched: %s", tcw_strategy_name(run->strategy),
                  tcw_error_text(rc));
@@ -371,7 +373,7 @@ static int run_kernel_staged(const struct tcd_cuda_operation *operation, uint64_
     run.in = &in;
     run.out = &out;
     if (rc == 0)
-        rc = run_kernel(operation, &run);
+        rc = run_kernel(operation, &run, NULL);
     return rc < 0 ? rc : copy(operation, wanted, operation->scratch, bytes);
 }
 
@@ -382,7 +384,7 @@ static int all_reduce(const struct tcd_cuda_operation *operation)
     uint64_t bytes = message_bytes(run), count = run->tokens * desc->hidden;
     if (!tcd_cuda_operation_is_library(desc, run->strategy)) {
         bool aligned = has_epilogue(desc) || (is_aligned(run->in[0]) && is_aligned(run->out[0]));
-        return aligned ? run_kernel(operation, run) : run_kernel_staged(operation, bytes);
+        return aligned ? run_kernel(operation, run, operation->end) : run_kernel_staged(operation, bytes);
     }
     unsigned char *sum = has_out(desc) ? run->out[0] : operation->scratch;
     int rc = run->strategy == TCW_STRATEGY_NCCL_SYMMETRIC

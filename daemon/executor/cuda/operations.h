@@ -21,6 +21,7 @@ struct tcd_cuda_operation {
     struct tcd_cuda_communicator *communicator;
     struct tck_cuda_comm *kernels; /* our own, NULL: the plan has none */
     const struct tck_run *run;
+    const struct tck_cuda_end *end;     /* what is to be told when it is over; by its own kernel where that is its last */
     unsigned char *scratch;             /* of at least tcd_cuda_operation_scratch bytes */
     uint64_t until_ns;                  /* the longest that the library may take to enqueue, which it does with its peers the first time */
     const _Atomic uint64_t *abort_word; /* the attachment's */
@@ -36,7 +37,10 @@ uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, const stru
  * 0, or TCW_EINVAL with `text`. Nothing may fail for it later.
  */
 int tcd_cuda_operation_check(const struct tck_run *run, char *text);
-/* Enqueues it. 0, or a code: peers may then wait for what this rank has not enqueued. */
+/*
+ * Enqueues it. 1: it tells its end itself; 0: that is to be told behind it; or a code: peers may then wait for what this rank has not
+ * enqueued.
+ */
 int tcd_cuda_operation_enqueue(const struct tcd_cuda_operation *operation);
 
 #endif

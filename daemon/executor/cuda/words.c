@@ -34,27 +34,32 @@ CUresult tcd_cuda_words_await_ready(const struct tcd_cuda_words *words, uint32_t
                                                   CU_STREAM_WAIT_VALUE_GEQ);
 }
 
-CUresult tcd_cuda_words_write_done(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUdeviceptr ended, uint64_t ticket,
-                                   CUstream stream)
+struct tck_cuda_end tcd_cuda_words_done(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUdeviceptr ended,
+                                        uint64_t ticket)
 {
-    CUstreamBatchMemOpParams writes[2] = {
-        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64,
-                        .address = address_of(words, pair, offsetof(struct tcw_words, done)),
-                        .value64 = number}},
-        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64, .address = ended, .value64 = ticket}},
-    };
-    return tck_cuda_driver()->cuStreamBatchMemOp(stream, 2, writes, 0);
+    return (struct tck_cuda_end){
+        .first = address_of(words, pair, offsetof(struct tcw_words, done)), .first_value = number, .second = ended, .second_value = ticket};
 }
 
-CUresult tcd_cuda_words_write_replayed(const struct tcd_cuda_words *words, uint32_t index, CUdeviceptr ended, uint64_t ticket,
-                                       CUstream stream)
+struct tck_cuda_end tcd_cuda_words_replayed(const struct tcd_cuda_words *words, uint32_t index, CUdeviceptr ended, uint64_t ticket)
+{
+    return (struct tck_cuda_end){.first = words->captured + index * sizeof(struct tcw_captured) + offsetof(struct tcw_captured, done),
+                                 .first_value = 1,
+                                 .first_is_narrow = true,
+                                 .second = ended,
+                                 .second_value = ticket};
+}
+
+CUresult tcd_cuda_words_write_end(const struct tck_cuda_end *end, CUstream stream)
 {
     CUstreamBatchMemOpParams writes[2] = {
-        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32,
-                        .address = words->captured + index * sizeof(struct tcw_captured) + offsetof(struct tcw_captured, done),
-                        .value = 1}},
-        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64, .address = ended, .value64 = ticket}},
+        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64, .address = end->first, .value64 = end->first_value}},
+        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64, .address = end->second, .value64 = end->second_value}},
     };
+    if (end->first_is_narrow) {
+        writes[0].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
+        writes[0].writeValue.value = (uint32_t)end->first_value;
+    }
     return tck_cuda_driver()->cuStreamBatchMemOp(stream, 2, writes, 0);
 }
 

@@ -10,7 +10,7 @@
 #ifndef TCD_CUDA_WORDS_H
 #define TCD_CUDA_WORDS_H
 
-#include <tck/cuda_driver.h>
+#include <tck/cuda_comm.h>
 #include <tcw/ring.h>
 
 struct tcd_cuda_words {
@@ -26,13 +26,14 @@ void tcd_cuda_words_close(struct tcd_cuda_words *words);
 
 /* The stream waits until the inputs of request `number` are there. */
 CUresult tcd_cuda_words_await_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUstream stream);
-/* The stream says that its outputs are there, first to the client, then to us: *ended becomes `ticket`. */
-CUresult tcd_cuda_words_write_done(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUdeviceptr ended, uint64_t ticket,
-                                   CUstream stream);
-
-/* The same for a captured request. */
-CUresult tcd_cuda_words_write_replayed(const struct tcd_cuda_words *words, uint32_t index, CUdeviceptr ended, uint64_t ticket,
-                                       CUstream stream);
+/*
+ * That the outputs are there, said first to the client, then to us: *ended becomes `ticket`. For a request of the ring or a captured one.
+ * It is said by the operation's own kernel where it can, else by the stream behind it.
+ */
+struct tck_cuda_end tcd_cuda_words_done(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUdeviceptr ended,
+                                        uint64_t ticket);
+struct tck_cuda_end tcd_cuda_words_replayed(const struct tcd_cuda_words *words, uint32_t index, CUdeviceptr ended, uint64_t ticket);
+CUresult tcd_cuda_words_write_end(const struct tck_cuda_end *end, CUstream stream);
 
 /* By plain stores: for requests that are given up. */
 bool tcd_cuda_words_is_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number);

@@ -48,6 +48,20 @@ void tck_cuda_comm_destroy(struct tck_cuda_comm *comm);
 int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, bool trigger_early);
 
 /*
+ * What the end of a run tells others: one or two words, written in this order when everything that the run has written is visible to who
+ * sees them. By the kernel itself, which is some microseconds earlier than what a stream writes behind it. Places in any memory that the
+ * GPU reaches.
+ */
+struct tck_cuda_end {
+    CUdeviceptr first, second; /* second: 0 none */
+    uint64_t first_value, second_value;
+    bool first_is_narrow; /* 32 bits, the second always has 64 */
+};
+
+/* The same as tck_cuda_comm_launch without `trigger_early`; where it returns 1, the run tells its end, where 0, it cannot. */
+int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, const struct tck_cuda_end *end);
+
+/*
  * What follows a sum that a library has computed: bias, residual, RMSNorm, quantisation, as run->desc says, rows [0, tokens) of `sum`
  * (contiguous, may equal run->out[0] where that is allowed). One launch. The same arithmetic as the fused kernels.
  */
