@@ -15,9 +15,10 @@ void tcd_ex_chores_close(struct tcd_ex_chores *chores)
     pthread_mutex_destroy(&chores->lock);
 }
 
-void tcd_ex_chore_add(struct tcd_ex_chores *chores, struct tcd_ex_chore *chore, const char *what, unsigned limit)
+void tcd_ex_chore_add(struct tcd_ex_chores *chores, struct tcd_ex_chore *chore, const char *what, unsigned limit, const void *of)
 {
     chore->what = what;
+    chore->of = of;
     chore->limit = limit;
     atomic_init(&chore->busy, 0);
     pthread_mutex_lock(&chores->lock);
@@ -67,7 +68,7 @@ void tcd_ex_chores_start(struct tcd_ex_chores *chores, const char *what, unsigne
     thread->chores = chores;
     thread->work = work;
     thread->arg = arg;
-    tcd_ex_chore_add(chores, &thread->chore, what, limit);
+    tcd_ex_chore_add(chores, &thread->chore, what, limit, NULL);
     tcd_ex_chore_begin(chores, &thread->chore);
     atomic_fetch_add(&chores->threads, 1);
     if (pthread_create(&id, NULL, thread_main, thread) == 0)
@@ -76,15 +77,19 @@ void tcd_ex_chores_start(struct tcd_ex_chores *chores, const char *what, unsigne
         thread_main(thread);
 }
 
-const char *tcd_ex_chores_beat(struct tcd_ex_chores *chores, unsigned *beats)
+const char *tcd_ex_chores_beat(struct tcd_ex_chores *chores, bool (*excused)(void *arg, const void *of), void *arg, unsigned *beats)
 {
     uint64_t now = atomic_fetch_add_explicit(&chores->beat, 1, memory_order_relaxed) + 1;
     const char *what = NULL;
     pthread_mutex_lock(&chores->lock);
-    for (const struct tcd_ex_chore *chore = chores->first; chore && !what; chore = chore->next) {
+    for (struct tcd_ex_chore *chore = chores->first; chore && !what; chore = chore->next) {
         uint64_t since = atomic_load_explicit(&chore->busy, memory_order_relaxed);
         if (!since || !chore->limit || now - since <= chore->limit)
             continue;
+        if (excused && excused(arg, chore->of)) {
+            atomic_compare_exchange_strong(&chore->busy, &since, now); /* unless it has just ended */
+            continue;
+        }
         what = chore->what;
         *beats = (unsigned)(now - since);
     }

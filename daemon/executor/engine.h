@@ -32,6 +32,8 @@ struct tcd_ex_engine_ops {
 
     void (*close)(struct tcd_ex_engine *engine);
     void (*stop)(struct tcd_ex_engine *engine); /* the process is to end: threads that wait for others give up */
+    /* Whether the device may be waiting for a client, other than because of `of`, a chore's. */
+    bool (*waits)(struct tcd_ex_engine *engine, const void *of);
     /* Messages of one kind of device alone: a code or TCD_EX_LATER. *message gets what the answer carries. */
     int (*handle)(struct tcd_ex_engine *engine, struct tcd_ex_message *message, int *fds, unsigned fd_count, char *text);
     /* Maps client memory as the message says: fills base and bytes. Takes the descriptors that it sets to -1. */

@@ -97,6 +97,12 @@ static int memory_add(struct tcd_ex_service *service, const struct tcd_ex_messag
     return rc;
 }
 
+static bool device_waits(void *arg, const void *of)
+{
+    struct tcd_ex_engine *engine = arg;
+    return engine->ops->waits && engine->ops->waits(engine, of);
+}
+
 /*
  * A ping: a beat for the chores. With one that stands still this process is of no use any more: it says so and ends (main.c). Quietly if
  * there is no memory to say it.
@@ -104,7 +110,7 @@ static int memory_add(struct tcd_ex_service *service, const struct tcd_ex_messag
 static void beat(struct tcd_ex_service *service)
 {
     unsigned beats = 0;
-    const char *what = tcd_ex_chores_beat(&service->chores, &beats);
+    const char *what = tcd_ex_chores_beat(&service->chores, device_waits, service->engine, &beats);
     if (!what || atomic_exchange(&service->mailbox.fatal, true))
         return;
     struct tcd_ex_letter *letter = tcd_ex_letter_create();

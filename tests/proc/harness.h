@@ -57,16 +57,17 @@ extern const struct proc_machine *proc_machine; /* NULL: host devices */
 
 /* Zero means: the harness's default, made for short tests. JSON texts may be NULL. */
 struct proc_settings {
-    unsigned devices;      /* devices 0..n-1 of the machine; default 4 */
-    unsigned operation_ms; /* deadlines: 20000 */
-    unsigned join_ms;      /* 30000 */
-    unsigned plan_ms;      /* 30000 */
-    unsigned drain_ms;     /* 2000 */
-    unsigned grace_s;      /* how long an idle executor stays: 60; PROC_GRACE_NONE: not at all */
-    unsigned ring_entries; /* 64 */
-    const char *limits;    /* JSON object */
-    const char *groups;    /* JSON array */
-    const char *more;      /* further JSON members, each followed by a comma */
+    unsigned devices;         /* devices 0..n-1 of the machine; default 4 */
+    unsigned operation_ms;    /* deadlines: 20000 */
+    unsigned join_ms;         /* 30000 */
+    unsigned plan_ms;         /* 30000 */
+    unsigned drain_ms;        /* 2000 */
+    unsigned communicator_ms; /* 30000 */
+    unsigned grace_s;         /* how long an idle executor stays: 60; PROC_GRACE_NONE: not at all */
+    unsigned ring_entries;    /* 64 */
+    const char *limits;       /* JSON object */
+    const char *groups;       /* JSON array */
+    const char *more;         /* further JSON members, each followed by a comma */
 };
 #define PROC_GRACE_NONE 0xffffffffu
 

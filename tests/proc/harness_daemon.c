@@ -199,6 +199,7 @@ void proc_daemon_configure(struct proc_daemon *daemon, const struct proc_setting
     DEFAULT(operation_ms, 20000);
     DEFAULT(join_ms, 30000);
     DEFAULT(plan_ms, 30000);
+    DEFAULT(communicator_ms, 30000);
     DEFAULT(drain_ms, 2000);
     DEFAULT(grace_s, 60);
     DEFAULT(ring_entries, 64);
@@ -213,8 +214,8 @@ void proc_daemon_configure(struct proc_daemon *daemon, const struct proc_setting
     member(file, "groups", settings.groups);
     fprintf(file, "%s", settings.more ? settings.more : "");
     fprintf(file, "  \"runtime_dir\": \"%s\",\n", daemon->runtime);
-    fprintf(file, "  \"deadlines\": {\"operation_ms\": %u, \"join_ms\": %u, \"plan_ms\": %u, \"drain_ms\": %u},\n", settings.operation_ms,
-            settings.join_ms, settings.plan_ms, settings.drain_ms);
+    fprintf(file, "  \"deadlines\": {\"operation_ms\": %u, \"join_ms\": %u, \"plan_ms\": %u, \"drain_ms\": %u, \"communicator_ms\": %u},\n",
+            settings.operation_ms, settings.join_ms, settings.plan_ms, settings.drain_ms, settings.communicator_ms);
     fprintf(file, "  \"executor\": {\"grace_s\": %u, \"restarts_per_minute\": 100},\n  \"ring\": {\"entries\": %u},\n", settings.grace_s,
             settings.ring_entries);
     fprintf(file, "  \"devices\": {\"%s\": %u}\n}\n", proc_machine ? proc_machine->devices : "host", settings.devices);

@@ -122,22 +122,32 @@ static void test_dropped(void **state)
     world_close(&world);
 }
 
-/* A worker that does not come back from the library, with the communicator's lock; its peer waits in its stream. */
-static void test_request(void **state)
+static void open_group(struct world *world, struct group *group)
+{
+    const struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, 8, 64);
+    group_open(world, group, 77, COMMUNICATOR);
+    group_plan(world, group, 9, &desc, TCW_STRATEGY_NCCL, 0);
+}
+
+static uint64_t submit(struct member *member)
 {
     const struct tcw_ref refs[2] = {client_ref(IN, ROW), client_ref(OUT, ROW)};
     const struct tcw_sqe head = {.op = TCW_OP_ALL_REDUCE, .plan = 9, .tokens = 1, .ref_count = 2};
-    const struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, 8, 64);
+    return client_submit(member, &head, refs);
+}
+
+/* A worker that does not come back from the library, with the communicator's lock; its peer waits in its stream. */
+static void test_request(void **state)
+{
     struct world world;
     struct group group;
     uint64_t number = 0;
     (void)state;
     world_open(&world, 2);
-    group_open(&world, &group, 77, COMMUNICATOR);
-    group_plan(&world, &group, 9, &desc, TCW_STRATEGY_NCCL, 0);
+    open_group(&world, &group);
     write_fault("ncclAllReduce", "hang", world.executors[0].pid);
     for (unsigned r = 0; r < 2; ++r) {
-        number = client_submit(&group.members[r], &head, refs);
+        number = submit(&group.members[r]);
         client_ready(&group.members[r], number);
     }
     expect_end(&world, 0, TCD_EX_PATIENT, "a call of NCCL has not returned");
@@ -148,6 +158,39 @@ static void test_request(void **state)
     settle(&world, 1, 1, 0);
     expect_life(&world, 1);
     group_close(&world, &group);
+    world_close(&world);
+}
+
+/* Drivers make some calls wait for all that runs: nobody is late while a client's inputs are what the device waits for. */
+static void test_waiting_for_client(void **state)
+{
+    struct world world;
+    struct group group;
+    uint64_t numbers[2][2];
+    (void)state;
+    world_open(&world, 2);
+    world.deadline_ns = 0;
+    open_group(&world, &group);
+    for (unsigned i = 0; i < 2; ++i)
+        for (unsigned r = 0; r < 2; ++r)
+            numbers[r][i] = submit(&group.members[r]);
+    const struct tcd_order_log *log = mmap(NULL, sizeof *log, PROT_READ, MAP_SHARED, world.order_fd, 0);
+    assert_true(log != MAP_FAILED);
+    WORLD_UNTIL(atomic_load(&log->tail) == 2); /* then rank 0 has launched the first */
+    write_fault("cuMemCreate", "hang", world.executors[0].pid);
+    struct tcd_ex_message alloc = {.opcode = TCD_EX_ALLOC, .value = 8 << 20};
+    world_send(&world, 0, &alloc, NULL, 0);
+    settle(&world, 0, 1, 1);
+    expect_life(&world, 0);
+    for (unsigned i = 0; i < 2; ++i)
+        for (unsigned r = 0; r < 2; ++r)
+            client_ready(&group.members[r], numbers[r][i]);
+    for (unsigned i = 0; i < 2; ++i)
+        for (unsigned r = 0; r < 2; ++r)
+            assert_int_equal(client_reap(&group.members[r]).result, 0);
+    expect_end(&world, 0, 0, "making memory has not returned");
+    group_close(&world, &group);
+    munmap((void *)(uintptr_t)log, sizeof *log);
     world_close(&world);
 }
 
@@ -234,10 +277,10 @@ int main(int argc, char **argv)
     if (!executor_cuda_is_there())
         return 77;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_first_sum, no_faults),     cmocka_unit_test_setup(test_dropped, no_faults),
-        cmocka_unit_test_setup(test_request, no_faults),       cmocka_unit_test_setup(test_allocation, no_faults),
-        cmocka_unit_test_setup(test_unmapping, no_faults),     cmocka_unit_test_setup(test_library, no_faults),
-        cmocka_unit_test_setup(test_library_hangs, no_faults),
+        cmocka_unit_test_setup(test_first_sum, no_faults),  cmocka_unit_test_setup(test_dropped, no_faults),
+        cmocka_unit_test_setup(test_request, no_faults),    cmocka_unit_test_setup(test_waiting_for_client, no_faults),
+        cmocka_unit_test_setup(test_allocation, no_faults), cmocka_unit_test_setup(test_unmapping, no_faults),
+        cmocka_unit_test_setup(test_library, no_faults),    cmocka_unit_test_setup(test_library_hangs, no_faults),
     };
     int failed = cmocka_run_group_tests_name("executor: cuda, threads that stand still", tests, NULL, NULL);
     unlink(faults);

@@ -288,7 +288,7 @@ int tcd_cuda_communicator_create(struct tcd_ex_engine *engine, const struct tcd_
         release(communicator);
         return rc;
     }
-    tcd_ex_chore_add(engine->chores, &communicator->calls, "a call of NCCL", TCD_EX_PATIENT);
+    tcd_ex_chore_add(engine->chores, &communicator->calls, "a call of NCCL", TCD_EX_PATIENT, communicator);
     communicator->connecting = true;
     uint64_t seconds = (order->until_ns - tcw_now_ns()) / 1000000000u;
     *out = communicator;
@@ -304,7 +304,7 @@ static void end_connecting(struct tcd_cuda_communicator *communicator)
     struct tcd_ex_chores *chores = communicator->engine->chores;
     struct tcd_ex_chore chore;
     atomic_store(&communicator->cancelled, true);
-    tcd_ex_chore_add(chores, &chore, "NCCL, making a communicator that is to be dropped,", TCD_EX_PROMPT);
+    tcd_ex_chore_add(chores, &chore, "NCCL, making a communicator that is to be dropped,", TCD_EX_PROMPT, communicator);
     tcd_ex_chore_begin(chores, &chore);
     while (atomic_load(&communicator->connecting))
         nap();

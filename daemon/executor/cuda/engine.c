@@ -52,6 +52,30 @@ static void make_unique_id(void *arg)
     free(order);
 }
 
+/* A context's first kernel takes long, and waits for all that runs: better now than when somebody waits for a client there. */
+static int launch_first(struct tck_device *device)
+{
+    const struct tck_cuda_driver *driver = tck_cuda_driver();
+    struct tck_memory memory;
+    CUstream stream;
+    int rc = tck_memory_create(device, "trtcoll-first", 4096, &memory);
+    if (rc < 0)
+        return rc;
+    CUresult result = driver->cuStreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, 0);
+    rc = tck_cuda_code(result);
+    if (rc == 0) {
+        unsigned char *base = memory.base;
+        const struct tck_cuda_box box = {.source = base, .target = base + 64, .row_bytes = 16, .rows = 1};
+        rc = tck_cuda_copy_launch(device, &box, 1, stream);
+        result = driver->cuStreamSynchronize(stream);
+        if (rc == 0)
+            rc = tck_cuda_code(result);
+        driver->cuStreamDestroy(stream);
+    }
+    tck_memory_release(&memory);
+    return rc;
+}
+
 static void warm_up(void *arg)
 {
     struct order *order = arg;
@@ -59,9 +83,14 @@ static void warm_up(void *arg)
     struct tcd_ex_message *report = &order->letter->message;
     report->code = tck_cuda_enter(engine->device);
     if (report->code == 0) {
-        report->code = tcd_library_warm_up(report->text);
+        report->code = launch_first(engine->device);
+        if (report->code < 0)
+            snprintf(report->text, sizeof report->text, "our kernels cannot be launched: %s", tcw_error_text(report->code));
+        else
+            report->code = tcd_library_warm_up(report->text);
         tck_cuda_leave(engine->device);
     }
+    tcd_library_set_warming(false);
     report->opcode = TCD_EX_FAULT;
     if (report->code < 0)
         tcd_ex_mailbox_post(engine->mailbox, order->letter);
@@ -86,6 +115,15 @@ static int start(struct tcd_ex_engine *engine, const struct tcd_ex_message *mess
     *order = (struct order){engine, letter};
     tcd_ex_chores_start(engine->chores, what, TCD_EX_PATIENT, work, order);
     return TCD_EX_LATER;
+}
+
+static int begin_warm_up(struct tcd_ex_engine *engine, const struct tcd_ex_message *message)
+{
+    tcd_library_set_warming(true);
+    int rc = start(engine, message, "NCCL, making ready,", warm_up);
+    if (rc < 0)
+        tcd_library_set_warming(false);
+    return rc;
 }
 
 static int begin(struct tcd_cuda_engine *engine, const struct tcd_ex_message *message, const int *fds, unsigned fd_count, char *text)
@@ -135,7 +173,7 @@ static int handle(struct tcd_ex_engine *engine, struct tcd_ex_message *message, 
     case TCD_EX_UNIQUE_ID:
         return start(engine, message, "NCCL, making a unique id,", make_unique_id);
     case TCD_EX_LIBRARY:
-        return start(engine, message, "NCCL, making ready,", warm_up);
+        return begin_warm_up(engine, message);
     case TCD_EX_COMM:
         return begin(own(engine), message, fds, fd_count, text);
     default: /* COMM_DROP */
@@ -229,6 +267,15 @@ static int format(struct tcd_ex_engine *engine, void *base, uint64_t bytes)
     return tck_cuda_workspace_format(engine->device, base, bytes);
 }
 
+/* A stream that has not ended all that was launched may be waiting for inputs, or for peers who wait for theirs. */
+static bool waits(struct tcd_ex_engine *engine, const void *of)
+{
+    for (const struct tcd_cuda_communicator *communicator = own(engine)->communicators; communicator; communicator = communicator->next)
+        if (communicator != of && atomic_load(&communicator->tickets) > tcd_cuda_communicator_ended(communicator))
+            return true;
+    return false;
+}
+
 static void stop(struct tcd_ex_engine *engine)
 {
     for (struct tcd_cuda_communicator *communicator = own(engine)->communicators; communicator; communicator = communicator->next)
@@ -251,6 +298,7 @@ static const struct tcd_ex_engine_ops cuda_ops = {
     .attach_fds = 5,
     .close = close_engine,
     .stop = stop,
+    .waits = waits,
     .handle = handle,
     .memory_open = tcd_cuda_memory_open,
     .memory_close = tcd_cuda_memory_close,

@@ -8,6 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+static atomic_bool warming;
+
+void tcd_library_set_warming(bool now)
+{
+    atomic_store(&warming, now);
+}
+
+bool tcd_library_is_warming(void)
+{
+    return atomic_load(&warming);
+}
+
 #ifdef TRTCOLL_NCCL
 
 #include <nccl.h>
@@ -98,26 +110,18 @@ int tcd_library_unique_id(unsigned char blob[TCD_EX_BLOB_BYTES], char *text)
     return rc;
 }
 
-static atomic_bool warming;
-
 int tcd_library_warm_up(char *text)
 {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     ncclComm_t alone = NULL;
     ncclUniqueId id;
-    atomic_store(&warming, true);
     int rc = judge("a unique id", nccl.ncclGetUniqueId(&id), NULL, text);
     if (rc == 0)
         rc = judge("a communicator of one rank", nccl.ncclCommInitRankConfig(&alone, 1, id, 0, &config), NULL, text);
-    atomic_store(&warming, false);
+    tcd_library_set_warming(false); /* ending it takes as long again */
     if (rc == 0)
         rc = judge("ncclCommDestroy", nccl.ncclCommDestroy(alone), NULL, text);
     return rc;
-}
-
-bool tcd_library_is_warming(void)
-{
-    return atomic_load(&warming);
 }
 
 int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank, uint32_t nranks, struct tcd_library_comm **out,
@@ -328,11 +332,6 @@ int tcd_library_derive(struct tcd_library_comm *comm, uint32_t rank, char *text)
 int tcd_library_warm_up(char *text)
 {
     return absent(text, TCW_TEXT_BYTES);
-}
-
-bool tcd_library_is_warming(void)
-{
-    return false;
 }
 
 int tcd_library_state(struct tcd_library_comm *comm, char *text)

@@ -24,10 +24,11 @@ int tcd_library_open(uint32_t *version, char *why, size_t why_bytes);
 /* What follows needs the context of the device to be current. 0 or a code with `text` (TCW_TEXT_BYTES). */
 int tcd_library_unique_id(unsigned char blob[TCD_EX_BLOB_BYTES], char *text);
 /*
- * Makes and ends a communicator of one rank: what the library does once in a process, half a second, is done then. While that is under way
- * (tcd_library_is_warming) others would only be in each other's way.
+ * Makes and ends a communicator of one rank: what the library does once in a process, half a second, is done then. Who is to do so says so
+ * beforehand, and in the end that it is over, if it has not come so far: until then others had better wait.
  */
 int tcd_library_warm_up(char *text);
+void tcd_library_set_warming(bool warming);
 bool tcd_library_is_warming(void);
 /* Starts to connect; returns at once. tcd_library_state tells when it is done. Whatever becomes of it: tcd_library_abort. */
 int tcd_library_begin(const unsigned char blob[TCD_EX_BLOB_BYTES], uint32_t rank, uint32_t nranks, struct tcd_library_comm **comm,
