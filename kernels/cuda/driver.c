@@ -69,8 +69,9 @@ static const char *advice_on(CUresult result)
     case CUDA_ERROR_SYSTEM_DRIVER_MISMATCH:
         return " (the libcuda.so.1 that was found does not belong to the kernel module: restart after driver updates)";
     case CUDA_ERROR_MPS_CONNECTION_FAILED:
-    case CUDA_ERROR_MPS_SERVER_NOT_READY:
         return " (an MPS control daemon is there, but does not serve this process)";
+    case CUDA_ERROR_MPS_SERVER_NOT_READY:
+        return " (the MPS server is starting, or recovers from a process that was killed while its kernels ran: start this one again)";
     default:
         return "";
     }

@@ -231,7 +231,7 @@ int comm_kill(const struct comm_options *options)
         if (code == COMM_SKIP)
             return code;
         answer |= code;
-        if (options->soak && (i % 100 == 99 || i + 1 == scenes))
+        if (options->soak && (i % 20 == 19 || i + 1 == scenes))
             say_progress(tallies, i + 1, (double)(tcw_now_ns() - begin) / 1e9);
     }
     printf("kill: %u ranks: %s\n", options->ranks, answer ? "FAILED" : "right");

@@ -80,6 +80,11 @@ unsigned gpu_limit_ms(unsigned ms)
     return ms * soak();
 }
 
+bool gpu_has_mps(void)
+{
+    return getenv("CUDA_MPS_PIPE_DIRECTORY") != NULL;
+}
+
 void gpu_say_rate(const struct proc_me *me, const char *what, uint64_t count, uint64_t begin_ns)
 {
     double seconds = (double)(proc_now_ns() - begin_ns) / 1e9;

@@ -50,6 +50,8 @@ int gpu_main(const char *name, const struct CMUnitTest *tests, size_t count);
 bool gpu_is_fake(void);
 unsigned gpu_rounds(unsigned real, unsigned fake);
 unsigned gpu_limit_ms(unsigned ms);
+/* An MPS server is asked for (tests/gpu/run-all --mps). */
+bool gpu_has_mps(void);
 /* Rank 0 says how long `count` of them took since begin_ns. */
 void gpu_say_rate(const struct proc_me *me, const char *what, uint64_t count, uint64_t begin_ns);
 

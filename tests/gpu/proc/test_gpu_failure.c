@@ -298,6 +298,15 @@ static void play(struct proc_daemon *daemon, unsigned ranks, struct scene scene)
     assert_true(proc_daemon_alive(daemon));
 }
 
+/*
+ * A process that is killed while its own kernels run, as those of the direct lane do while they wait for peers: the MPS server gives up all
+ * work on that GPU and accepts no new process for some seconds.
+ */
+static bool harms_mps(unsigned lane, scene_stage stage)
+{
+    return gpu_has_mps() && lane == TRTCOLL_LANE_DIRECT && (stage == AFTER_READY || stage == IN_A_STREAM || stage == IN_A_REPLAY);
+}
+
 static void clients(unsigned lane)
 {
     struct proc_daemon *daemon =
@@ -306,12 +315,17 @@ static void clients(unsigned lane)
     for (unsigned stage = 0; stage < STAGES; stage++) {
         unsigned made = communicators_made(daemon);
 
+        if (harms_mps(lane, (scene_stage)stage)) {
+            printf("  direct lane, a client %s: left out under MPS, whose server does not survive that\n", stage_names[stage]);
+            continue;
+        }
+
         for (unsigned times = 0; times < (stage == IN_A_STREAM || stage == IN_A_REPLAY ? gpu_rounds(5, 2) : 1); times++)
             play(daemon, 2, (struct scene){lane, (scene_stage)stage});
         if (made) /* dead and stopped clients cost no communicator */
             assert_int_equal(communicators_made(daemon), made);
     }
-    if (gpu_count() > 2)
+    if (gpu_count() > 2 && !harms_mps(lane, IN_A_STREAM))
         play(daemon, gpu_count() > 4 ? 4 : gpu_count(), (struct scene){lane, IN_A_STREAM});
     proc_daemon_finish(daemon);
 }
@@ -358,7 +372,7 @@ static void executor_body(struct proc_me *me)
     trtcoll_event_put(event);
     gpu_drain(gpu, gpu->streams[0], PROC_PATIENCE_MS);
     note(me, DRAINED);
-    CHECK_MSG(proc_ms_since_parent(me) < bound_ms() + EXECUTORS_GRACE_MS, "the stream was empty after %.0f ms", proc_ms_since_parent(me));
+    CHECK_MSG(proc_ms_since_parent(me) < bound_ms(), "the stream was empty after %.0f ms", proc_ms_since_parent(me));
     CHECK_OK(trtcoll_plan_release(sum.plan));
     CHECK_OK(trtcoll_group_reform(group, 0, 0));
     good_sum(me, gpu, group, TRTCOLL_LANE_SERVED);
@@ -409,7 +423,7 @@ static void served_replay_body(struct proc_me *me)
     replay_many(me, gpu, group, &sum);
     gpu_drain(gpu, gpu->streams[1], PROC_PATIENCE_MS);
     note(me, DRAINED);
-    CHECK_MSG(proc_ms_since_parent(me) < bound_ms() + EXECUTORS_GRACE_MS, "the stream was empty after %.0f ms", proc_ms_since_parent(me));
+    CHECK_MSG(proc_ms_since_parent(me) < bound_ms(), "the stream was empty after %.0f ms", proc_ms_since_parent(me));
     CHECK_OK(trtcoll_plan_release(sum.plan));
     if (control) {
         proc_reach(me, DRAINED_STEP);
@@ -544,7 +558,7 @@ static void control_body(struct proc_me *me)
     trtcoll_event_put(event);
     gpu_drain(gpu, gpu->streams[0], PROC_PATIENCE_MS);
     note(me, DRAINED);
-    CHECK_MSG(proc_ms_since_parent(me) < bound_ms() + EXECUTORS_GRACE_MS, "the stream was empty after %.0f ms", proc_ms_since_parent(me));
+    CHECK_MSG(proc_ms_since_parent(me) < bound_ms(), "the stream was empty after %.0f ms", proc_ms_since_parent(me));
     CHECK_CODE(gpu_sum_run(&sum, gpu->streams[0], NULL), TRTCOLL_ECONN);
     for (unsigned round = 0; round < 20; round++) { /* the direct lane needs nobody */
         gpu_sum_fill(gpu, &direct, (unsigned)me->rank, round, gpu->streams[1]);

@@ -1,6 +1,7 @@
 /* Every operation on GPUs, both lanes, every type, strategy and epilogue, random and adversarial shapes, memory of every kind. */
 #include "gpu.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct sweep {
@@ -107,21 +108,47 @@ static void test_random_served(void **state)
 
 /* ---- every combination ---- */
 
+/* NCCL needs GPUs that map each other for it. */
+static bool has_symmetric(struct proc_me *me, struct trtcoll_group *group)
+{
+    struct trtcoll_all_reduce_desc desc = TRTCOLL_ALL_REDUCE_DESC_INIT;
+    struct trtcoll_plan *plan = NULL;
+    int code;
+
+    desc.lane = TRTCOLL_LANE_SERVED;
+    desc.dtype = TRTCOLL_BF16;
+    desc.hidden = 64;
+    desc.strategy = TRTCOLL_STRATEGY_NCCL_SYMMETRIC;
+    code = trtcoll_plan_create_all_reduce(group, &desc, &plan);
+    if (code == TRTCOLL_ENOTSUP && !me->rank)
+        printf("  NCCL_SYMMETRIC, %d ranks: left out: %s\n", me->nranks, proc_last_error().text);
+    fflush(stdout);
+    if (code == TRTCOLL_ENOTSUP)
+        return false;
+    CHECK_OK(code);
+    CHECK_OK(trtcoll_plan_release(plan));
+    return true;
+}
+
 static void matrix_body(struct proc_me *me)
 {
     const struct sweep *sweep = me->arg;
-    static const unsigned strategies[] = {TRTCOLL_STRATEGY_NCCL,  TRTCOLL_STRATEGY_ONESHOT,     TRTCOLL_STRATEGY_TWOSHOT,
-                                          TRTCOLL_STRATEGY_MNNVL, TRTCOLL_STRATEGY_MIN_LATENCY, TRTCOLL_STRATEGY_AUTO,
-                                          TRTCOLL_STRATEGY_UB,    TRTCOLL_STRATEGY_SYMM_MEM};
+    static const unsigned strategies[] = {
+        TRTCOLL_STRATEGY_NCCL,    TRTCOLL_STRATEGY_NCCL_SYMMETRIC, TRTCOLL_STRATEGY_ONESHOT, TRTCOLL_STRATEGY_TWOSHOT,
+        TRTCOLL_STRATEGY_MNNVL,   TRTCOLL_STRATEGY_MIN_LATENCY,    TRTCOLL_STRATEGY_AUTO,    TRTCOLL_STRATEGY_UB,
+        TRTCOLL_STRATEGY_SYMM_MEM};
     static const unsigned fusions[] = {0, 1, 4, 5, 6, 7}, types[] = {TRTCOLL_FP32, TRTCOLL_FP16, TRTCOLL_BF16};
     uint64_t n = (uint64_t)me->nranks, shape = sweep->seed;
     const uint64_t tokens[] = {1, n > 1 ? n - 1 : 1, n, n + 1, 2 * n + 1, 128, 129}, widths[] = {16, 48, 80, 1024, 2880, 7176};
     struct trtcoll_ctx *ctx = proc_open(me, me->rank);
     struct trtcoll_group *group = proc_group(me, ctx, "matrix");
     struct gpu *gpu = gpu_open(ctx);
+    bool symmetric = sweep->lane == TRTCOLL_LANE_SERVED && has_symmetric(me, group);
 
     for (unsigned s = 0; s < sizeof(strategies) / sizeof(strategies[0]); s++) {
         if (sweep->lane == TRTCOLL_LANE_DIRECT && is_library(strategies[s]))
+            continue;
+        if (strategies[s] == TRTCOLL_STRATEGY_NCCL_SYMMETRIC && !symmetric)
             continue;
         for (unsigned f = 0; f < 6; f++) {
             for (unsigned t = 0; t < 3; t++) {
