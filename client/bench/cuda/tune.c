@@ -121,6 +121,9 @@ static int tune_body(struct fleet_rank *rank)
     int code = gpu_open(&tune.gpu, rank, slot->note);
     if (code == 0)
         code = operands_create(&tune.operands, &tune.gpu, PART_NORM, tune.sizes[tune.count - 1]);
+    /* Once for nothing: while a workspace grows, executors use the GPUs too, and the first replays would count that. */
+    if (code == 0)
+        code = measure_one(&tune, 0, TUNING_KINDS - 1, tune.count - 1, slot);
     for (uint32_t turn = 0; turn < TURNS && code == 0; turn++)
         code = take_turn(&tune, turn, slot);
     return code; /* the process ends here, and everything with it */
