@@ -108,7 +108,9 @@ typedef enum trtcoll_redop {
 
 /*
  * Algorithms of the all-reduce (numbers as in TensorRT-LLM). ONESHOT, TWOSHOT and MIN_LATENCY give the same bits: ascending ranks, rounded
- * to the type at every addition, or once with TRTCOLL_ACC_FP32. MNNVL and NCCL add in fp32 and round once.
+ * to the type at every addition, or once with TRTCOLL_ACC_FP32. MNNVL and NCCL add in fp32 and round once; so do SYMM_MEM and UB, which
+ * only GPUs have. Where the daemon is configured for NVLink multicast, MNNVL gives the same bits over it; for SYMM_MEM and UB the switch
+ * adds then, in an order of its own: the last bit may differ from run to run, never from rank to rank.
  */
 typedef enum trtcoll_strategy {
     TRTCOLL_STRATEGY_NCCL = 0,        /* the library form; on host devices a chunked two-shot */

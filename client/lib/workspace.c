@@ -22,13 +22,18 @@ static void destroy(struct tcc_member *member, struct tcc_workspace *workspace)
 static int map(struct tcc_member *member, struct tcc_workspace *workspace, struct tcw_packet *reply)
 {
     struct tck_device *device = member->lane ? tcc_gpu_device(atomic_load(&member->ctx->gpu)) : NULL;
-    uint32_t i;
-    int code;
+    uint32_t fds = reply->payload.PLAN_READY.workspace_fds, i;
+    int code = fds > member->ready.size ? tcc_lane_multicast_check() : 0;
 
-    for (i = 0; i < member->ready.size; i++) {
+    if (code)
+        return code;
+    for (i = 0; i < fds; i++) {
         code = tck_memory_import(device, reply->fds[i], workspace->bytes, &workspace->memory[i]);
         if (code)
-            return tcc_fail(code, "rank %u's workspace of group %s could not be mapped: %s", i, member->name, trtcoll_error_text(code));
+            return i < member->ready.size
+                       ? tcc_fail(code, "rank %u's workspace of group %s could not be mapped: %s", i, member->name,
+                                  trtcoll_error_text(code))
+                       : tcc_fail(code, "the multicast object of group %s could not be mapped: %s", member->name, trtcoll_error_text(code));
         reply->fds[i] = -1;
         workspace->count = i + 1;
         /* The mapping keeps the memory alive; many descriptors would press on the process' limit. */
@@ -67,10 +72,12 @@ static int create(struct tcc_member *member, struct tcw_packet *reply, struct tc
     const struct tcw_plan_ready *ready = &reply->payload.PLAN_READY;
     /* On a GPU a group of one exchanges nothing: there is a communicator, and no memory. */
     bool alone = member->lane && member->ready.size == 1 && !ready->workspace_bytes && !ready->workspace_fds;
+    /* One more is the multicast object over all. */
+    bool counted = ready->workspace_fds == member->ready.size || (member->lane && ready->workspace_fds == member->ready.size + 1);
     struct tcc_workspace *workspace;
     int code;
 
-    if (!alone && (ready->workspace_fds != member->ready.size || reply->fd_count < ready->workspace_fds || !ready->workspace_bytes))
+    if (!alone && (!counted || reply->fd_count < ready->workspace_fds || !ready->workspace_bytes))
         return tcc_fail(TRTCOLL_EPROTO, "trtcolld sent %u workspaces of %llu bytes with %u descriptors to a group of %u",
                         ready->workspace_fds, (unsigned long long)ready->workspace_bytes, reply->fd_count, member->ready.size);
     workspace = tcc_alloc(member->ctx, sizeof(*workspace));

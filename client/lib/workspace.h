@@ -19,9 +19,9 @@ struct tcc_workspace {
     uint64_t bytes;
     uint32_t plans;
     uint32_t count;
-    struct tck_comm *comm;    /* host devices, or */
-    struct tcc_gpu_comm *gpu; /* see cuda/gpu.h */
-    struct tck_memory memory[TCW_MAX_RANKS];
+    struct tck_comm *comm;                       /* host devices, or */
+    struct tcc_gpu_comm *gpu;                    /* see cuda/gpu.h */
+    struct tck_memory memory[TCW_MAX_RANKS + 1]; /* of each rank, and a multicast object over them if `count` says so */
 };
 
 /*

@@ -394,6 +394,27 @@ static int choose_served(const struct tcw_plan_desc *desc, const struct tcd_choo
     return choose_named(desc, choosing, wanted, choice, error);
 }
 
+/* Those whose kernels have a form over multicast objects. */
+static bool has_multicast_form(const struct tcw_decision *decision)
+{
+    uint32_t i;
+
+    for (i = 0; i < decision->step_count; i++)
+        if (decision->steps[i].strategy == TCW_STRATEGY_MNNVL || decision->steps[i].strategy == TCW_STRATEGY_SYMM_MEM ||
+            decision->steps[i].strategy == TCW_STRATEGY_UB)
+            return true;
+    return false;
+}
+
+static void choose_multicast(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice)
+{
+    if (desc->op != TCW_OP_ALL_REDUCE || choosing->nranks == 1 || !has_multicast_form(&choice->decision))
+        return;
+    choice->multicast = !*choosing->no_multicast;
+    if (!choice->multicast)
+        reject(choice, "multicast", "%s", choosing->no_multicast);
+}
+
 /* Direct wherever our kernels can run the plan, served otherwise. */
 static int choose_cuda(const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing, struct tcd_choice *choice,
                        const char **lane_why, char *why, size_t why_bytes, struct tcw_error *error)
@@ -410,6 +431,7 @@ static int choose_cuda(const struct tcw_plan_desc *desc, const struct tcd_choosi
                           tcd_ranks_text(without_direct(choosing), ranks, sizeof(ranks)));
         else if (!choose_kernels(desc, choosing, choice, why, why_bytes, &obstacle)) {
             choice->decision.lane = TCW_LANE_DIRECT;
+            choose_multicast(desc, choosing, choice);
             if (wanted == TCW_LANE_AUTO) {
                 *lane_why = "our kernels run it in the clients";
                 reject(choice, "served lane", "the direct lane needs no executor");
@@ -451,6 +473,7 @@ int tcd_choose(const struct tcw_plan_desc *desc, const struct tcd_choosing *choo
     if (choice->workspace_bytes > choosing->max_workspace_bytes)
         return tcd_error_set(error, TCW_EQUOTA, "limits.workspace_bytes: the plan needs a workspace of %llu bytes, %llu are allowed",
                              (unsigned long long)choice->workspace_bytes, (unsigned long long)choosing->max_workspace_bytes);
-    snprintf(choice->reason, sizeof(choice->reason), "%s lane: %s; %s", tcw_lane_name(choice->decision.lane), lane_why, strategy_why);
+    snprintf(choice->reason, sizeof(choice->reason), "%s lane: %s; %s%s", tcw_lane_name(choice->decision.lane), lane_why, strategy_why,
+             choice->multicast ? ", over NVLink multicast" : "");
     return 0;
 }

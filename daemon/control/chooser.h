@@ -24,6 +24,7 @@ struct tcd_choosing {
     uint64_t served_kernels_bytes;   /* CUDA devices, served lane: longer messages are NCCL's */
     const char *no_library;          /* CUDA devices: why there is no NCCL; NULL: it is there */
     char no_peers[96];               /* CUDA devices: who cannot map whose memory; empty: nothing is known against it */
+    char no_multicast[96];           /* CUDA devices: why NVLink multicast is not used; empty: it can be, and somebody wants it */
     uint64_t max_workspace_bytes;
 };
 
@@ -32,6 +33,7 @@ enum { TCD_MAX_REJECTED = 8 };
 struct tcd_choice {
     struct tcw_decision decision;
     uint64_t workspace_bytes;
+    bool multicast; /* the workspaces need a multicast object */
     char reason[TCW_TEXT_BYTES];
     unsigned rejected_count;
     struct {

@@ -29,6 +29,14 @@ static bool append(char **environment, size_t *count, const char *entry)
     return environment[*count] && ++*count;
 }
 
+bool tcd_environment_forbids_multicast(char *const *environment)
+{
+    for (; *environment; environment++)
+        if (!strcmp(*environment, no_multicast))
+            return true;
+    return false;
+}
+
 char **tcd_environment_make(char *const *inherited, bool multicast)
 {
     size_t size = 0, count = 0, i;

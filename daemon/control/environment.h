@@ -10,6 +10,7 @@
 
 /* NULL-terminated "NAME=value"; NULL: out of memory. Without `multicast` NVLink multicast is off, whatever the daemon was started with. */
 char **tcd_environment_make(char *const *inherited, bool multicast);
+bool tcd_environment_forbids_multicast(char *const *environment);
 void tcd_environment_free(char **environment);
 
 /* "NAME=value NAME=value" of CUDA's and NCCL's variables, cut at a whole variable when there is no room for more. */

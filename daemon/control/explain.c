@@ -115,6 +115,7 @@ int tcd_explain(struct tcd_daemon *daemon, const struct tcw_admin *question, cJS
     cJSON_AddStringToObject(answer, "strategy", strategy ? strategy : "?");
     cJSON_AddStringToObject(answer, "why", choice.reason);
     add_u64(answer, "workspace_bytes", choice.workspace_bytes);
+    cJSON_AddBoolToObject(answer, "multicast", choice.multicast);
     add_steps(answer, &choice.decision);
     add_rejected(answer, &choice);
     return 0;

@@ -3,6 +3,7 @@
 #include "../shared/gate.h"
 #include "attachment.h"
 #include "daemon.h"
+#include "environment.h"
 #include "group.h"
 #include "text.h"
 #include "workspace.h"
@@ -80,6 +81,8 @@ static void answer(struct tcd_plan *plan, struct tcd_member *member)
     if (workspace && !is_served(plan) && tcd_workspace_has_fds(workspace)) {
         for (; count < plan->instance->size; count++)
             fds[count] = workspace->fds[count];
+        if (workspace->multicast >= 0)
+            fds[count++] = workspace->multicast;
         ready.workspace_fds = count;
     }
     if (is_served(plan) && !member->attachment->given) {
@@ -228,13 +231,112 @@ static void go_on(struct tcd_plan *plan)
         finish(plan);
 }
 
+/* ---- multicast objects: one executor makes it, then all join, then all bind their workspaces ---- */
+
+static void tell_all(struct tcd_plan *plan, uint32_t opcode, tcd_executor_done done)
+{
+    const struct tcd_workspace *workspace = plan->workspace;
+    uint32_t i;
+
+    for (i = 0; i < plan->instance->size; i++) {
+        struct tcd_member *member = &plan->instance->members[i];
+        struct tcd_ex_message message = {.opcode = opcode, .client = member->client->id, .rank = i, .value = workspace->bytes};
+        const int fds[2] = {workspace->multicast, workspace->fds[i]};
+        struct call *call = call_new(plan, i);
+        struct tcw_error error;
+
+        if (!call)
+            tcd_error_set(&error, TCW_ENOMEM, "no memory for a request");
+        if (!call || tcd_device_request(member->device, &message, fds, opcode - TCD_EX_MULTICAST, done, call, &error)) {
+            struct tcw_error why = error;
+
+            free(call);
+            fail_rank(plan, i, why.code, why.text);
+            return;
+        }
+        plan->outstanding++;
+    }
+}
+
+/* True when the last rank has answered well. */
+static bool all_answered(struct call *call, const struct tcd_ex_message *reply, int fd, struct tcd_plan **plan)
+{
+    uint32_t rank;
+
+    *plan = call_end(call, &rank);
+    if (fd >= 0)
+        close(fd);
+    if (!*plan)
+        return false;
+    if (reply->code)
+        fail_rank(*plan, rank, reply->code, reply->text);
+    return !reply->code && !--(*plan)->outstanding;
+}
+
+static void on_bound(void *arg, const struct tcd_ex_message *reply, int fd)
+{
+    struct tcd_plan *plan;
+
+    if (all_answered(arg, reply, fd, &plan))
+        go_on(plan);
+}
+
+static void on_joined(void *arg, const struct tcd_ex_message *reply, int fd)
+{
+    struct tcd_plan *plan;
+
+    if (all_answered(arg, reply, fd, &plan))
+        tell_all(plan, TCD_EX_MULTICAST_BIND, on_bound);
+}
+
+static void on_multicast(void *arg, const struct tcd_ex_message *reply, int fd)
+{
+    uint32_t rank;
+    struct tcd_plan *plan = call_end(arg, &rank);
+
+    if (plan && !reply->code && fd >= 0) {
+        plan->outstanding--;
+        plan->workspace->multicast = fd;
+        tell_all(plan, TCD_EX_MULTICAST_JOIN, on_joined);
+        return;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (plan)
+        fail_rank(plan, rank, reply->code ? reply->code : TCW_EINTERNAL, reply->text);
+}
+
+static void make_multicast(struct tcd_plan *plan)
+{
+    struct tcd_member *first = &plan->instance->members[0];
+    struct tcd_ex_message message = {
+        .opcode = TCD_EX_MULTICAST, .client = first->client->id, .nranks = plan->instance->size, .value = plan->workspace->bytes};
+    struct call *call = call_new(plan, 0);
+    struct tcw_error error;
+
+    if (!call)
+        tcd_error_set(&error, TCW_ENOMEM, "no memory for a request");
+    if (!call || tcd_device_request(first->device, &message, NULL, 0, on_multicast, call, &error)) {
+        struct tcw_error why = error;
+
+        free(call);
+        fail_rank(plan, 0, why.code, why.text);
+        return;
+    }
+    plan->outstanding++;
+}
+
 static void on_allocated(void *arg, const struct tcd_ex_message *reply, int fd)
 {
     uint32_t rank;
     struct tcd_plan *plan = call_end(arg, &rank);
 
     if (plan && !reply->code && fd >= 0) {
-        if (tcd_workspace_arrived(plan->workspace, rank, fd))
+        if (!tcd_workspace_arrived(plan->workspace, rank, fd))
+            return;
+        if (plan->choice.multicast)
+            make_multicast(plan);
+        else
             go_on(plan);
         return;
     }
@@ -262,7 +364,7 @@ static void find_workspace(struct tcd_plan *plan)
 
     if (!bytes) {
         go_on(plan);
-    } else if (workspace && workspace->bytes >= bytes) {
+    } else if (workspace && workspace->bytes >= bytes && (workspace->multicast >= 0 || !plan->choice.multicast)) {
         use_workspace(plan, workspace);
         go_on(plan);
     } else if ((workspace = tcd_workspace_create(instance, lane, bytes, on_allocated, call_new, plan, &error))) {
@@ -424,6 +526,26 @@ static void check_peers(struct tcd_choosing *choosing, const struct tcd_device *
                          devices[j]->number);
 }
 
+/* NVLink multicast is for who wants it, and for GPUs of their own that all have it. */
+static void check_multicast(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcd_device *const *devices,
+                            uint32_t count)
+{
+    char *why = choosing->no_multicast;
+    uint32_t i, j;
+
+    if (!daemon->config->options.multicast)
+        snprintf(why, sizeof(choosing->no_multicast), "the configuration does not ask for it (multicast)");
+    else if (tcd_environment_forbids_multicast(daemon->environment))
+        snprintf(why, sizeof(choosing->no_multicast), "the environment of the daemon says NCCL_NVLS_ENABLE=0");
+    for (i = 0; i < count; i++) {
+        if (!*why && devices[i]->known && !devices[i]->facts.device.multicast)
+            snprintf(why, sizeof(choosing->no_multicast), "device %u has none", devices[i]->number);
+        for (j = 0; j < i; j++)
+            if (!*why && devices[i] == devices[j])
+                snprintf(why, sizeof(choosing->no_multicast), "ranks share device %u", devices[i]->number);
+    }
+}
+
 /* NULL: the rank is of another node. */
 static const struct tcd_device *local_device(const struct tcd_daemon *daemon, const struct tcf_rank *rank)
 {
@@ -452,6 +574,7 @@ static void choose_for_nobody(struct tcd_choosing *choosing, const struct tcd_da
     choosing->kind = tcd_device_kind_of(devices[0]);
     choosing->no_library = choosing->kind == TCK_DEVICE_CUDA ? library_obstacle(devices[0]) : NULL;
     check_peers(choosing, devices, count);
+    check_multicast(choosing, daemon, devices, count);
 }
 
 void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcd_instance *instance,
@@ -484,6 +607,8 @@ void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *da
         if (client && (client->features & TCW_FEATURE_SERVED))
             choosing->served_ranks |= 1ull << i;
     }
-    if (instance)
+    if (instance) {
         check_peers(choosing, devices, instance->size);
+        check_multicast(choosing, daemon, devices, instance->size);
+    }
 }

@@ -30,6 +30,9 @@ static void close_fds(struct tcd_workspace *workspace)
             close(workspace->fds[i]);
         workspace->fds[i] = -1;
     }
+    if (workspace->multicast >= 0)
+        close(workspace->multicast);
+    workspace->multicast = -1;
 }
 
 void tcd_workspace_given(struct tcd_workspace *workspace)
@@ -170,6 +173,7 @@ struct tcd_workspace *tcd_workspace_create(struct tcd_instance *instance, tcw_la
     workspace->bytes = bytes;
     for (i = 0; i < TCW_MAX_RANKS; i++)
         workspace->fds[i] = -1;
+    workspace->multicast = -1;
     tcd_list_append(&instance->workspaces, &workspace->link);
     if (charge_all(workspace, error)) {
         workspace_free(workspace);

@@ -24,6 +24,7 @@ struct tcd_workspace {
     struct tcd_workspace_order *orders[TCW_MAX_RANKS]; /* not answered yet */
     bool given;                                        /* all users have the descriptors */
     int fds[TCW_MAX_RANKS];                            /* -1; served: until given, as no client ever has them */
+    int multicast;                                     /* object over all of them, -1: none */
 };
 
 /*

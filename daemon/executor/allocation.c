@@ -93,3 +93,53 @@ int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tc
     const struct allocation order = {.bytes = message->value, .delay_ns = message->deadline_ns, .fd = fd, .engine = engine};
     return start(&order, message, "taking memory back", reclaim);
 }
+
+/* ---- multicast objects ---- */
+
+struct multicast {
+    struct tcd_ex_message message;
+    int fds[2];
+    struct tcd_ex_engine *engine;
+    struct tcd_ex_letter *letter;
+};
+
+static void multicast(void *arg)
+{
+    struct multicast *order = arg;
+    struct tcd_ex_letter *letter = order->letter;
+    int object = -1;
+    letter->message.code = order->engine->ops->multicast(order->engine, &order->message, order->fds, &object, letter->message.text);
+    if (object >= 0) {
+        letter->message.opcode = TCD_EX_ALLOCATED;
+        letter->fd = object; /* sent and closed */
+    }
+    for (unsigned i = 0; i < 2; ++i)
+        if (order->fds[i] >= 0)
+            close(order->fds[i]);
+    tcd_ex_mailbox_post(order->engine->mailbox, letter);
+    free(order);
+}
+
+int tcd_ex_multicast_start(const struct tcd_ex_message *message, int *fds, unsigned fd_count, struct tcd_ex_engine *engine)
+{
+    unsigned wanted = message->opcode - TCD_EX_MULTICAST; /* none, the object, and the workspace */
+    if (!engine->ops->multicast || fd_count != wanted)
+        return TCW_ENOTSUP;
+    struct multicast *order = calloc(1, sizeof *order);
+    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    if (!order || !letter) {
+        free(order);
+        free(letter);
+        return TCW_ENOMEM;
+    }
+    letter->message.opcode = TCD_EX_DONE;
+    letter->message.cookie = message->cookie;
+    letter->message.client = message->client;
+    *order = (struct multicast){.message = *message, .fds = {-1, -1}, .engine = engine, .letter = letter};
+    for (unsigned i = 0; i < fd_count; ++i) {
+        order->fds[i] = fds[i];
+        fds[i] = -1;
+    }
+    tcd_ex_chores_start(engine->chores, "a multicast object", TCD_EX_PATIENT, multicast, order);
+    return 0;
+}

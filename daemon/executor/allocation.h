@@ -22,4 +22,9 @@ int tcd_ex_allocation_start(const struct tcd_ex_message *message, struct tcd_ex_
  */
 int tcd_ex_reclaim_start(const struct tcd_ex_message *message, int fd, struct tcd_ex_engine *engine);
 
+/*
+ * The steps of a multicast object: ALLOCATED with it, or DONE, is posted. Takes the descriptors on success.
+ */
+int tcd_ex_multicast_start(const struct tcd_ex_message *message, int *fds, unsigned fd_count, struct tcd_ex_engine *engine);
+
 #endif

@@ -53,6 +53,10 @@ struct tcd_ex_engine_ops {
 
     int (*format)(struct tcd_ex_engine *engine, void *base, uint64_t bytes);
 
+    /* ---- a thread of its own: MULTICAST and what follows it. `fds` are the caller's; *object: the new one's ---- */
+
+    int (*multicast)(struct tcd_ex_engine *engine, const struct tcd_ex_message *message, const int *fds, int *object, char *text);
+
     /* ---- worker ---- */
 
     void (*begin)(struct tcd_ex_attachment *attachment); /* the thread starts */

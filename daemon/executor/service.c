@@ -171,6 +171,13 @@ void tcd_ex_service_handle(struct tcd_ex_service *service, const struct tcd_ex_m
             return;
         }
         break;
+    case TCD_EX_MULTICAST:
+    case TCD_EX_MULTICAST_JOIN:
+    case TCD_EX_MULTICAST_BIND:
+        code = tcd_ex_multicast_start(message, fds, fd_count, service->engine);
+        if (code == 0)
+            return;
+        break;
     case TCD_EX_ATTACH:
         code = attach(service, message, fds, fd_count, text);
         break;

@@ -34,6 +34,9 @@ typedef enum tcd_ex_opcode {
     TCD_EX_COMM_DROP = 16,   /* CUDA: abort and forget it, whatever runs there ends; answer DONE. Attachments that still have it were
                                 aborted before: an executor of another rank has died */
     TCD_EX_LIBRARY = 17,     /* CUDA: make the collective library ready, so that the first communicator need not; no answer */
+    TCD_EX_MULTICAST = 18,   /* CUDA: make a multicast object for nranks workspaces of `value` bytes; answer ALLOCATED with its fd */
+    TCD_EX_MULTICAST_JOIN = 19, /* CUDA, fd: the device joins it; answer DONE */
+    TCD_EX_MULTICAST_BIND = 20, /* CUDA, fds: the object, and the workspace of `value` bytes that becomes a part of it; answer DONE */
     /* executor -> control */
     TCD_EX_READY = 32,     /* after start: value = pid; CUDA: facts, or code and text: then QUIT follows, and another try later */
     TCD_EX_ALLOCATED = 33, /* fd: the memory */

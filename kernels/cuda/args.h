@@ -68,6 +68,7 @@ struct tck_cuda_progress {
 /* One rank's view of its group. */
 struct tck_cuda_link {
     void *workspaces[TCK_CUDA_RANKS]; /* of all ranks, as mapped here; [rank] is this rank's */
+    void *multicast;                  /* all workspaces at once, NULL: there is no such object. For multimem instructions only */
     uint64_t buffer_packs;            /* of one of the three buffers */
     uint32_t rank;
     uint32_t nranks;

@@ -1,5 +1,6 @@
 #include "cuda/device.h"
 #include "cuda/finalize.h"
+#include "cuda/nvls.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ _Static_assert((int)TCK_CUDA_RECORDS == (int)TCW_DEVICE_RECORDS && (int)TCK_CUDA
 _Static_assert(sizeof(struct tck_cuda_state) == 128 && sizeof(struct tck_cuda_door) == 32, "state");
 _Static_assert(TCK_CUDA_DOORS_OFFSET + TCK_CUDA_MOST_BLOCKS * sizeof(struct tck_cuda_door) <= TCK_CUDA_HEADER_BYTES, "doors");
 
-enum { ONESHOT, TWOSHOT, FAMILIES, FORMS = 2, TYPES = 3 };
+enum { ONESHOT, TWOSHOT, NVLS_ONESHOT, NVLS_TWOSHOT, NVLS_REDUCE, FAMILIES, FORMS = 2, TYPES = 3 };
 
 struct kernel {
     CUfunction function;
@@ -37,7 +38,11 @@ struct tck_cuda_comm {
 static const struct {
     const char *name;
     tck_cuda_shape_function *shape;
-} families[FAMILIES] = {{"oneshot", tck_cuda_oneshot_shape}, {"twoshot", tck_cuda_twoshot_shape}};
+} families[FAMILIES] = {{"oneshot", tck_cuda_oneshot_shape},
+                        {"twoshot", tck_cuda_twoshot_shape},
+                        {"nvls_oneshot", tck_cuda_nvls_oneshot_shape},
+                        {"nvls_twoshot", tck_cuda_nvls_shape},
+                        {"nvls_reduce", tck_cuda_nvls_shape}};
 
 int tck_cuda_workspace_format(struct tck_device *device, void *base, uint64_t bytes)
 {
@@ -71,16 +76,19 @@ static int load_kernels(struct tck_cuda_comm *comm)
 {
     static const char *const forms[FORMS] = {"plain", "norm"};
     uint32_t n = comm->link.nranks;
+    int count = comm->link.multicast ? FAMILIES : NVLS_ONESHOT;
     char name[64], ranks[8] = "n";
     int code = 0;
     if (n == 2 || n == 4 || n == 8)
         snprintf(ranks, sizeof(ranks), "%u", n);
-    for (int family = 0; family < FAMILIES && !code; family++)
+    for (int family = 0; family < count && !code; family++)
         for (int form = 0; form < FORMS && !code; form++)
             for (unsigned type = 0; type < TYPES && !code; type++) {
                 struct kernel *kernel = &comm->kernels[family][form][type];
                 if (n == 1)
                     snprintf(name, sizeof(name), "tck_epilogue_%s_%s", tck_cuda_type_name(type), forms[form]);
+                else if (family >= NVLS_ONESHOT)
+                    snprintf(name, sizeof(name), "tck_%s_%s_%s", families[family].name, tck_cuda_type_name(type), forms[form]);
                 else
                     snprintf(name, sizeof(name), "tck_%s_%s_%s_%s", families[family].name, tck_cuda_type_name(type), forms[form], ranks);
                 code = tck_cuda_kernel(comm->device, name, &kernel->function);
@@ -111,6 +119,7 @@ static int fill_link(struct tck_cuda_link *link, const struct tck_cuda_comm_para
         return TCW_EINVAL;
     for (uint32_t i = 0; i < params->nranks; i++)
         link->workspaces[i] = params->workspaces[i];
+    link->multicast = params->multicast;
     link->buffer_packs = (params->workspace_bytes - TCK_CUDA_HEADER_BYTES) / TCK_CUDA_PACK / TCK_CUDA_BUFFERS / LINE_PACKS * LINE_PACKS;
     return 0;
 }
@@ -172,6 +181,16 @@ static int choose(const struct tck_cuda_comm *comm, const struct tck_run *run, u
     }
 }
 
+/* The same strategy over a multicast object, where there is one. */
+static int with_multicast(const struct tck_cuda_comm *comm, uint32_t strategy, int family)
+{
+    if (!comm->link.multicast || family < 0)
+        return family;
+    if (strategy == TCW_STRATEGY_MNNVL)
+        return family == ONESHOT ? NVLS_ONESHOT : NVLS_TWOSHOT;
+    return strategy == TCW_STRATEGY_SYMM_MEM || strategy == TCW_STRATEGY_UB ? NVLS_REDUCE : family;
+}
+
 /* Of kernels that count their blocks in the workspace and write the words; where others run, nothing is told. */
 static int tells(const struct tck_cuda_comm *comm, int family, const struct tck_run *run, struct tck_cuda_args *args)
 {
@@ -190,7 +209,7 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
     tck_cuda_shape_function *shape = tck_cuda_finalize_shape;
     const struct kernel *kernel = &comm->finalize;
     uint32_t flags = args->run.flags;
-    int family = finalizes ? 0 : choose(comm, run, &flags), code;
+    int family = finalizes ? 0 : with_multicast(comm, run->strategy, choose(comm, run, &flags)), code;
     if (family < 0)
         return family;
     code =

@@ -119,6 +119,7 @@ static void read_facts(struct tck_device *device)
         facts->driver = (uint32_t)version;
     facts->stream_words = attribute(ordinal, CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS) != 0;
     facts->mps = is_mps_client(ordinal);
+    facts->multicast = attribute(ordinal, CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED) != 0;
     facts->fd_export = tck_cuda_memory_probe(device, false, NULL, 0) == 0;
     facts->fabric = tck_cuda_memory_probe(device, true, facts->fabric_why, sizeof(facts->fabric_why)) == 0;
 }

@@ -75,14 +75,15 @@ TCK_DEVICE uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t
     return since;
 }
 
-/* After a poll in vain: is it time to give up? `missing` is the rank whose data has not come. */
-TCK_DEVICE bool tck_give_up(const struct tck_cuda_link &link, const struct tck_turn &turn, struct tck_patience *patience, uint32_t missing)
+/* After a poll in vain: is it time to give up? `missing` is the rank whose data has not come; `indirect`: see tck_patience_look. */
+TCK_DEVICE bool tck_give_up(const struct tck_cuda_link &link, const struct tck_turn &turn, struct tck_patience *patience, uint32_t missing,
+                            bool indirect = false)
 {
     if (!TCK_BOUNDED || ++patience->polls & (TCK_POLLS_PER_LOOK - 1))
         return false;
     if (tck_door_is_shared(link, turn))
         tck_fail(link, turn.step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
-    patience->since = tck_patience_look(link, turn.step, patience->since, missing);
+    patience->since = tck_patience_look(link, turn.step, patience->since, missing, indirect);
     turn.dead = patience->since == 0;
     return turn.dead;
 }
@@ -103,12 +104,13 @@ TCK_DEVICE uint4 tck_sendable(uint4 v)
 }
 
 /* Waits for one pack from rank `from`. False: given up. */
-TCK_DEVICE bool tck_receive(const struct tck_cuda_link &link, const struct tck_turn &turn, const uint4 *at, uint32_t from, uint4 *v)
+TCK_DEVICE bool tck_receive(const struct tck_cuda_link &link, const struct tck_turn &turn, const uint4 *at, uint32_t from, uint4 *v,
+                            bool indirect = false)
 {
     struct tck_patience patience = {0, 0};
     *v = tck_load_volatile(at);
     while (!tck_has_arrived(*v)) {
-        if (turn.dead || tck_give_up(link, turn, &patience, from))
+        if (turn.dead || tck_give_up(link, turn, &patience, from, indirect))
             return false;
         *v = tck_load_volatile(at);
     }

@@ -253,6 +253,8 @@ static int attribute_of(CUdevice_attribute attribute, const struct fake_context 
         return 9;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
         return 132;
+    case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
+        return 1;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
     case CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X:
         return 1024;

@@ -43,6 +43,10 @@ struct fake_allocation *fake_allocation_adopt(int fd); /* takes fd on success; N
 void fake_allocation_unmap(struct fake_allocation *allocation);
 void fake_allocation_release(struct fake_allocation *allocation);
 
+/* Lock held. What a handle stands for, NULL: nothing; and a handle, which takes over one reference, 0: out of memory. */
+struct fake_allocation *fake_handle_allocation(CUmemGenericAllocationHandle name);
+CUmemGenericAllocationHandle fake_handle_for(struct fake_allocation *allocation);
+
 /* May this device's stream touch the bytes? `pageable`: memory that we know nothing about is the host's and fine (copies only). */
 bool fake_memory_reachable(const struct fake_context *context, const void *address, uint64_t bytes, bool write, bool pageable);
 /* The same for operations: complains, and says what becomes of the device. Without the lock. */

@@ -4,6 +4,7 @@
  * publishes a sequence number beside it, in the part of the header that the kernels do not use; the others read it there. Three buffers
  * take turns: who publishes round k has seen everybody publish k - 1, so nobody reads what stood in that buffer.
  */
+#include "multicast.h"
 #include "twin_row.h"
 
 #include <tcw/member.h>
@@ -225,6 +226,8 @@ static CUresult run_launch(const struct fake_launch *launch)
     if (!link->nranks || link->nranks > TCK_CUDA_RANKS || link->rank >= link->nranks)
         return CUDA_ERROR_INVALID_VALUE;
     result = touch_link(launch, link);
+    if (!result && !strncmp(launch->name, "tck_nvls_", 9))
+        result = fake_multicast_check(launch, link->multicast);
     if (result)
         return result;
     turn.state = link->workspaces[link->rank];

@@ -8,6 +8,7 @@
 static const struct fake_twin twins[] = {
     {"tck_oneshot_", sizeof(struct tck_cuda_args), fake_twin_all_reduce},
     {"tck_twoshot_", sizeof(struct tck_cuda_args), fake_twin_all_reduce},
+    {"tck_nvls_", sizeof(struct tck_cuda_args), fake_twin_all_reduce},
     {"tck_finalize", sizeof(struct tck_cuda_args), fake_twin_all_reduce},
     {"tck_epilogue_", sizeof(struct tck_cuda_args), fake_twin_epilogue},
     {"tck_copy", sizeof(struct tck_copy_args), fake_twin_copy},

@@ -48,6 +48,20 @@ static struct handle *handle_for(struct fake_allocation *allocation)
     return handle;
 }
 
+struct fake_allocation *fake_handle_allocation(CUmemGenericAllocationHandle name)
+{
+    struct handle *handle = handle_find(name);
+    return handle ? handle->allocation : NULL;
+}
+
+CUmemGenericAllocationHandle fake_handle_for(struct fake_allocation *allocation)
+{
+    struct handle *handle = handle_for(allocation);
+    if (!handle)
+        fake_allocation_release(allocation);
+    return handle ? handle->name : 0;
+}
+
 static void handle_drop(struct handle *handle)
 {
     bool last = handle->allocation->handles == 1;

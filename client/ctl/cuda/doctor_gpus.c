@@ -56,7 +56,8 @@ static void multicast(struct tcc_findings *findings, const struct gpu *gpu)
     tck_cuda_driver()->cuDeviceGetAttribute(&supported, CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED, tck_cuda_ordinal(gpu->device));
     tcc_findings_add(
         findings, TCC_FINDING_NOTE, "multicast", NULL,
-        "the GPUs %s NVLink multicast; trtcoll uses it only where the configuration says so and NCCL_NVLS_ENABLE is not 0 (%s)",
+        "the GPUs %s NVLink multicast; the daemon uses it only with \"multicast\": true in its configuration, and nothing does while "
+        "NCCL_NVLS_ENABLE is 0 (here: %s)",
         supported ? "support" : "do not support", nvls ? nvls : "not set");
 }
 

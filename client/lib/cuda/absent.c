@@ -49,6 +49,11 @@ void tcc_lane_destroy(struct tcc_member *member)
     (void)member;
 }
 
+int tcc_lane_multicast_check(void)
+{
+    return TRTCOLL_ENOTSUP;
+}
+
 int tcc_lane_connect(struct tcc_member *member, struct tcc_workspace *workspace)
 {
     (void)member;

@@ -46,6 +46,8 @@ int tcc_lane_create(struct tcc_member *member); /* registers its page */
 void tcc_lane_destroy(struct tcc_member *member);
 /* A communicator over the workspaces that are mapped. 0, or a code with the last error set. */
 int tcc_lane_connect(struct tcc_member *member, struct tcc_workspace *workspace);
+/* 0, or ENOTSUP with the last error set: this process may not use multicast objects, which its group has. */
+int tcc_lane_multicast_check(void);
 void tcc_lane_disconnect(struct tcc_member *member, struct tcc_workspace *workspace);
 /* The membership ends: kernels that still wait for peers are let go. */
 void tcc_lane_end(struct tcc_member *member);

@@ -7,6 +7,8 @@
 #include "served.h"
 #include "workspace.h"
 
+#include <tck/cuda_multicast.h>
+
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -62,10 +64,19 @@ void tcc_lane_destroy(struct tcc_member *member)
     member->lane = NULL;
 }
 
+int tcc_lane_multicast_check(void)
+{
+    return tck_cuda_multicast_allowed()
+               ? 0
+               : tcc_fail_plainly(TRTCOLL_ENOTSUP,
+                                  "the daemon uses NVLink multicast for this group, but here NCCL_NVLS_ENABLE is 0: take that "
+                                  "out of the environment, or \"multicast\" out of the daemon's configuration");
+}
+
 int tcc_lane_connect(struct tcc_member *member, struct tcc_workspace *workspace)
 {
     struct tcc_gpu *gpu = gpu_of(member);
-    void *bases[TCW_MAX_RANKS];
+    void *bases[TCW_MAX_RANKS + 1];
     struct tck_cuda_comm_params params = {
         .device = gpu->device,
         .rank = member->ready.rank,
@@ -85,6 +96,7 @@ int tcc_lane_connect(struct tcc_member *member, struct tcc_workspace *workspace)
         return tcc_fail_code(TRTCOLL_ENOMEM, "communicator of the direct lane");
     for (i = 0; i < workspace->count; i++)
         bases[i] = workspace->memory[i].base;
+    params.multicast = workspace->count > member->ready.size ? bases[member->ready.size] : NULL;
     code = tcc_leash_create(member->ctx, &comm->leash);
     if (!code)
         code = tcc_visit_begin(&visit, gpu);

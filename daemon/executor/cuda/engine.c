@@ -4,6 +4,7 @@
 #include "communicator.h"
 #include "lane.h"
 #include "memory.h"
+#include "multicast.h"
 #include "operations.h"
 
 #include <ctype.h>
@@ -308,6 +309,7 @@ static const struct tcd_ex_engine_ops cuda_ops = {
     .workspace_close = workspace_close,
     .plan = plan,
     .format = format,
+    .multicast = tcd_cuda_multicast,
     .begin = tcd_cuda_lane_begin,
     .end = tcd_cuda_lane_end,
     .run = tcd_cuda_lane_run,

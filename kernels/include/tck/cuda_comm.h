@@ -23,6 +23,8 @@ struct tck_cuda_comm_params {
     /* Device addresses of all ranks' workspaces here, `workspace_bytes` each; they outlive the communicator. */
     void *const *workspaces;
     uint64_t workspace_bytes;
+    /* All of them at once: MNNVL, SYMM_MEM and UB use it then (tck/cuda_multicast.h). NULL: there is no such thing. */
+    void *multicast;
     /*
      * Device addresses of three places in host memory registered by the caller: the abort word and the deadline (ns, 0 none), which waiting
      * kernels read now and then, and the progress block, which the last block of a kernel writes.

@@ -47,6 +47,7 @@ struct tck_device_facts {
     bool fd_export;    /* VMM memory as descriptors, by a real call */
     bool fabric;       /* fabric handles, by a real call */
     bool mps;          /* this process is a client of an MPS server */
+    bool multicast;    /* NVLink multicast, as the driver says; never tried unless it is wanted */
     char fabric_why[96];
 };
 const struct tck_device_facts *tck_device_facts(const struct tck_device *device);

@@ -145,9 +145,9 @@ struct tcw_plan_create {
  * `ring_bytes` != 0 the ring memfd, its submission eventfd, its completion eventfd (once per membership, with the first served plan).
  */
 struct tcw_plan_ready {
-    uint64_t plan;    /* handle: what a submission names and PLAN_RELEASE takes */
-    uint32_t plan_id; /* number in the group, the same on all ranks */
-    uint32_t workspace_fds;
+    uint64_t plan;                 /* handle: what a submission names and PLAN_RELEASE takes */
+    uint32_t plan_id;              /* number in the group, the same on all ranks */
+    uint32_t workspace_fds;        /* one for each rank; with one more, that is the multicast object over all of them */
     uint64_t workspace_generation; /* grows; a plan keeps using the workspace it was made with */
     uint64_t workspace_bytes;      /* of each rank's workspace */
     uint64_t ring_bytes;
