@@ -15,6 +15,7 @@ enum {
     EVENTS = 2,
     DEVICE_NS = 200000, /* between two looks while anything is under way on the device */
     REPLAY_NS = 50000,  /* and while graphs may be replayed, after some time without */
+    REPLAY_SPINS = 20,  /* so many times as long as else one looks without sleeping then: no replay wakes anybody, a nap delays it */
 };
 
 static inline void cpu_relax(void)
@@ -155,7 +156,8 @@ static void sleep_until_woken(struct tcd_ex_attachment *attachment)
 /* Looks at the ring for a while after the last request. False: nothing came, time to sleep. */
 static bool spin(struct tcd_ex_attachment *attachment)
 {
-    uint64_t until = tcw_now_ns() + attachment->spin_us * 1000ull;
+    const uint64_t times = expects_replays(attachment) ? REPLAY_SPINS : 1;
+    const uint64_t until = tcw_now_ns() + attachment->spin_us * 1000ull * times;
     for (unsigned i = 1;; ++i) {
         if (tcw_ring_pending(&attachment->ring) || tcd_ex_attachment_stopping(attachment))
             return true;

@@ -61,18 +61,19 @@ static int settle(struct tcd_cuda_communicator *communicator, uint64_t until_ns,
 static int warm_up(struct tcd_cuda_communicator *communicator, uint64_t until_ns, char *text)
 {
     unsigned char *small = communicator->small.base;
+    CUstream stream = communicator->sides.streams[0];
     /* The first kernel of ours loads all of them, for which the driver may wait for everything that runs. */
     const struct tck_cuda_box box = {.source = small, .target = small + 64, .row_bytes = 16, .rows = 1};
-    int rc = tck_cuda_copy_launch(communicator->engine->device, &box, 1, communicator->stream);
+    int rc = tck_cuda_copy_launch(communicator->engine->device, &box, 1, stream);
     if (rc < 0) {
         snprintf(text, TCW_TEXT_BYTES, "our kernels cannot be launched: %s", tcw_error_text(rc));
         return rc;
     }
-    rc = tcd_library_all_reduce(communicator->library, small, small, 1, TCW_INT32, TCW_SUM, communicator->stream, text);
+    rc = tcd_library_all_reduce(communicator->library, small, small, 1, TCW_INT32, TCW_SUM, stream, text);
     if (rc == 0)
         rc = settle(communicator, until_ns, text);
     while (rc == 0) {
-        CUresult result = tck_cuda_driver()->cuStreamQuery(communicator->stream);
+        CUresult result = tck_cuda_driver()->cuStreamQuery(stream);
         if (result == CUDA_SUCCESS)
             break;
         if (result != CUDA_ERROR_NOT_READY) {
@@ -110,13 +111,9 @@ static int open_window(struct tcd_cuda_communicator *communicator, uint64_t unti
     return 0;
 }
 
-static int make_stream(struct tcd_cuda_communicator *communicator, char *text)
+static int make_streams(struct tcd_cuda_communicator *communicator, char *text)
 {
-    const struct tck_cuda_driver *driver = tck_cuda_driver();
-    int least = 0, greatest = 0;
-    CUresult result = driver->cuCtxGetStreamPriorityRange(&least, &greatest);
-    if (result == CUDA_SUCCESS)
-        result = driver->cuStreamCreateWithPriority(&communicator->stream, CU_STREAM_NON_BLOCKING, greatest);
+    CUresult result = tcd_cuda_sides_open(&communicator->sides);
     if (result != CUDA_SUCCESS)
         tck_cuda_text(result, text, TCW_TEXT_BYTES);
     return tck_cuda_code(result);
@@ -163,7 +160,7 @@ static int set_up(struct tcd_cuda_communicator *communicator, const unsigned cha
     struct tcd_ex_engine *engine = communicator->engine;
     uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), at_ns = tcw_now_ns();
     unsigned waited = 0, connected = 0, derived = 0, summed = 0;
-    int rc = make_stream(communicator, text);
+    int rc = make_streams(communicator, text);
     if (rc == 0)
         rc = tck_cuda_register_host(engine->device, communicator->ended, page, &communicator->ended_address);
     if (rc == 0)
@@ -195,6 +192,13 @@ struct order {
     unsigned char blob[TCD_EX_BLOB_BYTES];
 };
 
+/* Of the device, 0 if it does not say. */
+static uint64_t free_bytes(void)
+{
+    size_t left = 0, all;
+    return tck_cuda_driver()->cuMemGetInfo(&left, &all) == CUDA_SUCCESS ? left : 0;
+}
+
 static void connect_in_thread(void *arg)
 {
     struct order *order = arg;
@@ -203,7 +207,10 @@ static void connect_in_thread(void *arg)
     struct tcd_ex_message *answer = &order->letter->message;
     int rc = tck_cuda_enter(engine->device);
     if (rc == 0) {
+        uint64_t before = free_bytes();
         rc = set_up(communicator, order->blob, order->until_ns, answer->text);
+        uint64_t after = free_bytes();
+        answer->value = after && after < before ? before - after : 0; /* and what others took or gave back meanwhile */
         tck_cuda_leave(engine->device);
     }
     answer->code = rc;
@@ -323,8 +330,7 @@ void tcd_cuda_communicator_destroy(struct tcd_cuda_communicator *communicator)
             tcd_library_abort(communicator->library);
         if (communicator->window)
             tcd_library_memory_free(communicator->window);
-        if (communicator->stream)
-            tck_cuda_driver()->cuStreamDestroy(communicator->stream);
+        tcd_cuda_sides_close(&communicator->sides);
         if (communicator->ended_address)
             tck_cuda_unregister_host(device, (void *)communicator->ended);
         tck_memory_release(&communicator->small);

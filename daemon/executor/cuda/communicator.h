@@ -1,6 +1,7 @@
 /*
- * Communicator: this rank's end of an NCCL communicator, with the stream on which everything of it runs, the order log that tells which
- * launch comes next, and the memory that operations need in between. Several attachments (engines) may share one; it outlives them.
+ * Communicator: this rank's end of an NCCL communicator, with the stream on which everything of it runs (one of two: sides.h), the order
+ * log that tells which launch comes next, and the memory that operations need in between. Several attachments (engines) may share one; it
+ * outlives them.
  *
  * Lives in an executor process. The main thread makes and drops it, each in a thread of its own, because both wait for other processes.
  * What the library does there without a limit is a chore: if a peer ends in a bad moment, so does this process, in the end. Workers launch
@@ -11,6 +12,7 @@
 #define TCD_CUDA_COMMUNICATOR_H
 
 #include "library.h"
+#include "sides.h"
 
 #include "../../shared/gate.h"
 #include "../engine.h"
@@ -54,7 +56,7 @@ struct tcd_cuda_communicator {
     pthread_mutex_t lock;      /* the next four, and order; while it is connecting they are that thread's */
     struct tcd_ex_chore calls; /* of whoever holds the lock */
     struct tcd_library_comm *library;
-    CUstream stream;
+    struct tcd_cuda_sides sides;
     _Atomic uint64_t tickets; /* launched; advances under `lock` */
 
     _Atomic unsigned captured; /* requests kept for graphs, of all lanes */

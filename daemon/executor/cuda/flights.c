@@ -265,7 +265,7 @@ static void check_health(struct tcd_cuda_lane *lane, uint64_t now_ns)
     if (now_ns < lane->queried_ns + QUERY_MS * MS)
         return;
     lane->queried_ns = now_ns;
-    CUresult result = tck_cuda_driver()->cuStreamQuery(lane->communicator->stream);
+    CUresult result = tcd_cuda_sides_query(&lane->communicator->sides);
     if (result != CUDA_SUCCESS && result != CUDA_ERROR_NOT_READY)
         tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
 }

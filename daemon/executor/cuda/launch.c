@@ -120,9 +120,12 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
     const struct tck_cuda_end end =
         flight->captured ? tcd_cuda_words_replayed(&lane->words, flight->pair, communicator->ended_address, ticket)
                          : tcd_cuda_words_done(&lane->words, flight->pair, flight->number, communicator->ended_address, ticket);
+    CUstream stream = NULL;
+    CUresult result = tcd_cuda_sides_turn(&communicator->sides, &stream);
     const struct tcd_cuda_operation operation = {
         .device = attachment->engine->device,
         .communicator = communicator,
+        .stream = stream,
         .kernels = flight->plan->workspace ? flight->plan->workspace->cuda : NULL,
         .run = flight->run,
         .end = &end,
@@ -131,9 +134,8 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
         .abort_word = &attachment->abort_word,
         .text = text,
     };
-    CUresult result = CUDA_SUCCESS;
-    if (!flight->captured)
-        result = tcd_cuda_words_await_ready(&lane->words, flight->pair, flight->number, communicator->stream);
+    if (result == CUDA_SUCCESS && !flight->captured)
+        result = tcd_cuda_words_await_ready(&lane->words, flight->pair, flight->number, stream);
     if (result != CUDA_SUCCESS)
         tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
     int rc = tcd_cuda_operation_enqueue(&operation);
@@ -145,7 +147,9 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
         tcd_cuda_communicator_break(communicator, true, text);
     }
     if (rc != 1)
-        result = tcd_cuda_words_write_end(&end, communicator->stream);
+        result = tcd_cuda_words_write_end(&end, stream);
+    if (result == CUDA_SUCCESS)
+        result = tcd_cuda_sides_enqueued(&communicator->sides);
     if (result != CUDA_SUCCESS)
         tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
     flight->ticket = ticket;

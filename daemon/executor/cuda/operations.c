@@ -12,7 +12,7 @@ static uint64_t round_up(uint64_t value)
 
 static CUstream stream_of(const struct tcd_cuda_operation *operation)
 {
-    return operation->communicator->stream;
+    return operation->stream;
 }
 
 static struct tcd_library_comm *library_of(const struct tcd_cuda_operation *operation)

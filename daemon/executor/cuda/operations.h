@@ -19,6 +19,7 @@ enum { TCD_CUDA_STAGED_BYTES = 32 << 20 }; /* not less than AUTO may give to our
 struct tcd_cuda_operation {
     struct tck_device *device;
     struct tcd_cuda_communicator *communicator;
+    CUstream stream;               /* of the communicator's */
     struct tck_cuda_comm *kernels; /* our own, NULL: the plan has none */
     const struct tck_run *run;
     const struct tck_cuda_end *end;     /* what is to be told when it is over; by its own kernel where that is its last */

@@ -1,0 +1,51 @@
+/*
+ * Sides: the two streams of a communicator, and the choice between them.
+ *
+ * A GPU feeds its work queues from two sides, and the driver deals them out to streams in turn, as they are made. Where the stream of a
+ * client and the stream that serves it wait for each other from different sides, every request costs 6 to 8 us more (H200, MPS) than from
+ * the same one. Which side a client's stream has, nobody says, and a client may use several. So a communicator has a stream on each side,
+ * and measures: now and then a few short series of requests run on either, between two events each, and from then on all on the better one.
+ *
+ * Requests follow each other as on one stream: whoever changes sides lets the new stream wait for the old one.
+ *
+ * Lives in an executor process, part of a communicator; used by workers under the communicator's lock, but for `streams`, which are
+ * constant.
+ */
+#ifndef TCD_CUDA_SIDES_H
+#define TCD_CUDA_SIDES_H
+
+#include <tck/cuda_driver.h>
+
+#include <stdint.h>
+
+enum { TCD_CUDA_SIDES = 2, TCD_CUDA_SERIES = 6 };
+
+struct tcd_cuda_sides {
+    CUstream streams[TCD_CUDA_SIDES]; /* NULL: not made */
+    CUevent order;                    /* of a change */
+    CUevent begun[TCD_CUDA_SERIES], ended[TCD_CUDA_SERIES];
+    unsigned side;   /* where requests go */
+    unsigned home;   /* the better one, as far as is known */
+    unsigned series; /* at hand; TCD_CUDA_SERIES: all have been enqueued, their times are awaited */
+    unsigned count;  /* requests of it */
+    uint64_t rest;   /* requests until the next trial; 0: one is under way */
+    uint64_t pause;  /* after it; grows */
+    uint64_t trials; /* so far */
+};
+
+/* Both at the highest priority. 0, or a code with `result`. What has been made is there to be closed in any case. */
+CUresult tcd_cuda_sides_open(struct tcd_cuda_sides *sides);
+void tcd_cuda_sides_close(struct tcd_cuda_sides *sides);
+
+/* Where the next request goes. Its place is kept until tcd_cuda_sides_enqueued. */
+CUresult tcd_cuda_sides_turn(struct tcd_cuda_sides *sides, CUstream *stream);
+/* It has been enqueued there. */
+CUresult tcd_cuda_sides_enqueued(struct tcd_cuda_sides *sides);
+
+/* The side that has been faster: `ms` of all series, the even ones at home. Without a clear answer one stays at home. */
+unsigned tcd_cuda_sides_choose(const float *ms, unsigned home);
+
+/* CUDA_SUCCESS: nothing runs; CUDA_ERROR_NOT_READY, or what is wrong with them. Needs no lock. */
+CUresult tcd_cuda_sides_query(const struct tcd_cuda_sides *sides);
+
+#endif
