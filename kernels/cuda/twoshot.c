@@ -12,11 +12,10 @@
 
 enum {
     WARP = 32,
-    NARROWEST = 64,       /* threads of a block */
-    REGISTERS = 64 << 10, /* that a block can have */
-    CLUSTER = 8,          /* what every GPU with clusters allows */
-    AT_ONCE = 48 << 10,   /* threads that surely find room, in blocks of any size, on the GPUs that this is made for */
-    FREE = 32,            /* one in so many blocks is not used, so that clusters fit in what is there */
+    NARROWEST = 64,     /* threads of a block */
+    CLUSTER = 8,        /* what every GPU with clusters allows */
+    AT_ONCE = 48 << 10, /* threads that surely find room, in blocks of any size, on the GPUs that this is made for */
+    FREE = 32,          /* one in so many blocks is not used, so that clusters fit in what is there */
 };
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -54,19 +53,13 @@ static uint32_t for_all_shards(uint32_t most, uint32_t parts, uint32_t nranks)
     return (each ? each : 1) * nranks;
 }
 
-/* Threads of a plain block, at most. */
-static uint32_t widest_block(const struct tck_cuda_target *target)
-{
-    return target->registers * TCK_TWOSHOT_WIDEST <= REGISTERS ? TCK_TWOSHOT_WIDEST : TCK_TWOSHOT_THREADS;
-}
-
 static int shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
     uint32_t n = args->link.nranks, most = shard_room(args) / 8 * 8 * n / args->run.row_packs;
     uint32_t tokens = tokens_of_launch(args->run.tokens, most), shard = tck_twoshot_shard(tokens * args->run.row_packs, n);
     /* as many blocks as it takes for threads to have one pack each: long messages go better in many waves of blocks */
     uint32_t threads = NARROWEST, blocks = least(target->blocks ? target->blocks : TCK_CUDA_MOST_BLOCKS, TCK_CUDA_MOST_BLOCKS);
-    while (threads < widest_block(target) && (uint64_t)n * shard > (uint64_t)threads * target->multiprocessors)
+    while (threads < TCK_TWOSHOT_MOST_plain(n) && (uint64_t)n * shard > (uint64_t)threads * target->multiprocessors)
         threads *= 2;
     *shape = (struct tck_cuda_shape){
         .grid = for_all_shards(blocks, quotient_up(shard, threads), n), .threads = threads, .cluster = 1, .tokens = tokens};
@@ -89,7 +82,7 @@ static uint32_t choose_cluster(const struct tck_cuda_args *args, const struct tc
     uint32_t cluster = 1;
     if (target->compute < 90)
         return 1;
-    while (cluster < CLUSTER && packs_each(args, cluster) > (spread ? 2 * NARROWEST : TCK_TWOSHOT_THREADS))
+    while (cluster < CLUSTER && packs_each(args, cluster) > (spread ? 2 * NARROWEST : TCK_TWOSHOT_MOST_norm(args->link.nranks)))
         cluster *= 2;
     return cluster;
 }
@@ -98,7 +91,8 @@ static int shape_norm(const struct tck_cuda_args *args, const struct tck_cuda_ta
 {
     uint32_t n = args->link.nranks, most = shard_room(args) / args->run.row_packs * n;
     uint32_t tokens = tokens_of_launch(args->run.tokens, most), rows = tck_twoshot_tokens(tokens, n, 0);
-    uint32_t cluster = choose_cluster(args, target, rows), threads = least(whole_warps(packs_each(args, cluster)), TCK_TWOSHOT_THREADS);
+    uint32_t cluster = choose_cluster(args, target, rows),
+             threads = least(whole_warps(packs_each(args, cluster)), TCK_TWOSHOT_MOST_norm(n));
     uint32_t resident = tck_cuda_resident(target, threads);
     uint32_t blocks = least(target->blocks ? target->blocks : resident - resident / FREE, TCK_CUDA_MOST_BLOCKS);
     *shape = (struct tck_cuda_shape){

@@ -161,10 +161,6 @@ struct tck_share {
     }
 };
 
-/* What waits for many ranks at once needs registers. */
-#define TCK_TWOSHOT_MOST_norm(ranks)  TCK_TWOSHOT_THREADS
-#define TCK_TWOSHOT_MOST_plain(ranks) ((ranks) > 4 ? TCK_TWOSHOT_THREADS : TCK_TWOSHOT_WIDEST)
-
 #define TCK_TWOSHOT_KERNELS(form)                                                                                                          \
     TCK_TWOSHOT_TYPE(form, fp32)                                                                                                           \
     TCK_TWOSHOT_TYPE(form, fp16)                                                                                                           \

@@ -8,10 +8,9 @@
 
 #include "arith/hd.h"
 
-enum {
-    TCK_TWOSHOT_THREADS = 512, /* of a block, at most */
-    TCK_TWOSHOT_WIDEST = 1024, /* in plain form, where that leaves registers enough */
-};
+/* Threads of a block, at most, in kernels for `ranks`, 0 being those for any number: who waits for eight at once needs registers. */
+#define TCK_TWOSHOT_MOST_plain(ranks) ((ranks) == 8 ? 512 : 1024)
+#define TCK_TWOSHOT_MOST_norm(ranks)  512
 
 /* Plain form: packs of a shard, whole cache lines of 128 bytes. */
 TCK_HD uint32_t tck_twoshot_shard(uint32_t packs, uint32_t nranks)

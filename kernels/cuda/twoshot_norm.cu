@@ -4,7 +4,7 @@
  * them does the rest for all tokens by itself, which costs no wire and hides behind it.
  *
  * A cluster of blocks takes a token at a time. Grid: a multiple of ranks * cluster; cluster and block are the same on all ranks, since they
- * decide the order of a row's sum of squares. Block: a multiple of 32 up to TCK_TWOSHOT_THREADS. Static shared memory only. Rows of up to
+ * decide the order of a row's sum of squares. Block: a multiple of 32 up to TCK_TWOSHOT_MOST_norm. Static shared memory only. Rows of up to
  * cluster * block packs stay in registers; longer ones pass through residual_out.
  */
 #include "twoshot.cuh"

@@ -1,0 +1,140 @@
+/*
+ * How launches of the two-shot kernels are cut: what the kernels take for granted, whatever the message and the GPU.
+ */
+#include "cmocka_all.h"
+
+#ifdef TRTCOLL_CUDA
+#include "kernels/cuda/family.h"
+#include "kernels/cuda/twoshot.h"
+
+#include <tcw/types.h>
+
+#include <stdbool.h>
+
+enum { BUFFER_PACKS = 3 << 20, BF16_PACK = 8 };
+
+static const struct tck_cuda_target h200 = {.compute = 90, .multiprocessors = 132, .registers = 64};
+
+/* A message of `tokens` rows of `hidden` bf16 numbers. */
+static struct tck_cuda_args make_args(uint32_t nranks, uint64_t tokens, uint32_t hidden, bool norm)
+{
+    struct tck_cuda_args args = {.link = {.nranks = nranks, .buffer_packs = BUFFER_PACKS}};
+    args.run.tokens = tokens;
+    args.run.row_packs = hidden / BF16_PACK;
+    args.run.hidden = hidden;
+    args.run.residual_in = norm ? &args : NULL;
+    return args;
+}
+
+static struct tck_cuda_shape shape_of(const struct tck_cuda_args *args, const struct tck_cuda_target *target)
+{
+    struct tck_cuda_shape shape = {0};
+    assert_int_equal(tck_cuda_twoshot_shape(args, target, &shape), 0);
+    return shape;
+}
+
+/* Packs of the longest shard. */
+static uint64_t slot_packs(const struct tck_cuda_args *args, const struct tck_cuda_shape *shape)
+{
+    if (args->run.residual_in)
+        return (uint64_t)tck_twoshot_tokens((uint32_t)shape->tokens, args->link.nranks, 0) * args->run.row_packs;
+    return tck_twoshot_shard((uint32_t)shape->tokens * args->run.row_packs, args->link.nranks);
+}
+
+static void check(const struct tck_cuda_args *args, const struct tck_cuda_target *target)
+{
+    const uint32_t n = args->link.nranks;
+    const struct tck_cuda_shape shape = shape_of(args, target);
+    assert_in_range(shape.tokens, 1, args->run.tokens);
+    assert_true(2 * (n - 1) * slot_packs(args, &shape) <= BUFFER_PACKS);
+    assert_in_range(shape.grid, 1, TCK_CUDA_MOST_BLOCKS);
+    assert_int_equal(shape.grid % (n * shape.cluster), 0);
+    assert_int_equal(shape.threads % 32, 0);
+    assert_in_range(shape.threads, 32, args->run.residual_in ? TCK_TWOSHOT_MOST_norm(n) : TCK_TWOSHOT_MOST_plain(n));
+    assert_true(args->run.residual_in || shape.cluster == 1);
+    assert_true(target->compute >= 90 || shape.cluster == 1);
+}
+
+static void test_every_launch_is_possible(void **state)
+{
+    static const uint32_t hidden[] = {8, 2880, 7176, 8192, 16384};
+    static const uint64_t tokens[] = {1, 2, 3, 17, 64, 513, 2048, 50000};
+    static const uint32_t blocks[] = {0, 1, 16, 264, 5000};
+    (void)state;
+    for (uint32_t n = 2; n <= TCK_CUDA_RANKS; n++)
+        for (size_t h = 0; h < sizeof(hidden) / sizeof(hidden[0]); h++)
+            for (size_t t = 0; t < sizeof(tokens) / sizeof(tokens[0]); t++)
+                for (size_t b = 0; b < sizeof(blocks) / sizeof(blocks[0]); b++)
+                    for (int form = 0; form < 4; form++) {
+                        struct tck_cuda_args args = make_args(n, tokens[t], hidden[h], form & 1);
+                        struct tck_cuda_target target = h200;
+                        target.compute = form & 2 ? 80 : 90;
+                        target.blocks = blocks[b];
+                        check(&args, &target);
+                    }
+}
+
+/* Ranks that cut a launch differently would wait for each other forever. */
+static void test_all_ranks_cut_alike(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 2; form++) {
+        struct tck_cuda_args first = make_args(4, 1000, 8192, form), last = first;
+        last.link.rank = 3;
+        const struct tck_cuda_shape a = shape_of(&first, &h200), b = shape_of(&last, &h200);
+        assert_int_equal(a.grid, b.grid);
+        assert_int_equal(a.threads, b.threads);
+        assert_int_equal(a.cluster, b.cluster);
+        assert_int_equal(a.tokens, b.tokens);
+    }
+}
+
+/* 4 GPUs, 8 MB: a pack for every thread, in several waves of the widest blocks. */
+static void test_long_messages_come_in_waves(void **state)
+{
+    (void)state;
+    struct tck_cuda_args args = make_args(4, 512, 8192, false);
+    const struct tck_cuda_shape shape = shape_of(&args, &h200);
+    assert_int_equal(shape.threads, 1024);
+    assert_int_equal((uint64_t)shape.grid * shape.threads, 512 * 8192 / BF16_PACK);
+    assert_true(shape.grid > 3 * h200.multiprocessors);
+}
+
+/* 4 GPUs, 256 KB: all multiprocessors have some of it. */
+static void test_short_messages_are_spread(void **state)
+{
+    (void)state;
+    struct tck_cuda_args args = make_args(4, 16, 8192, false);
+    const struct tck_cuda_shape shape = shape_of(&args, &h200);
+    assert_int_equal((uint64_t)shape.grid * shape.threads, 16 * 8192 / BF16_PACK);
+    assert_in_range(shape.grid, h200.multiprocessors - 4, h200.multiprocessors);
+}
+
+static void test_a_row_must_fit(void **state)
+{
+    struct tck_cuda_args args = make_args(4, 1, 8192, true);
+    struct tck_cuda_shape shape;
+    (void)state;
+    args.link.buffer_packs = 6 * 1024 - 1;
+    assert_int_equal(tck_cuda_twoshot_shape(&args, &h200, &shape), TCW_EINVAL);
+    args.link.buffer_packs++;
+    assert_int_equal(tck_cuda_twoshot_shape(&args, &h200, &shape), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_launch_is_possible),
+        cmocka_unit_test(test_all_ranks_cut_alike),
+        cmocka_unit_test(test_long_messages_come_in_waves),
+        cmocka_unit_test(test_short_messages_are_spread),
+        cmocka_unit_test(test_a_row_must_fit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#else
+int main(void)
+{
+    return 77; /* built without CUDA */
+}
+#endif
