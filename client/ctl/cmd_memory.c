@@ -45,18 +45,21 @@ static void print_devices(struct tcc_session *session, const struct tcc_snapshot
                                                 {"KIND", TCC_LEFT},
                                                 {"HANDED OUT", TCC_RIGHT},
                                                 {"OF", TCC_RIGHT | TCC_OPTIONAL},
-                                                {"COMMUNICATORS", TCC_RIGHT | TCC_OPTIONAL}};
-    struct tcc_table *table = tcc_table_create(columns, 5);
+                                                {"COMMUNICATORS", TCC_RIGHT | TCC_OPTIONAL},
+                                                {"OF THEM", TCC_RIGHT | TCC_OPTIONAL}};
+    struct tcc_table *table = tcc_table_create(columns, 6);
 
     for (size_t i = 0; i < snapshot->device_count; i++) {
+        bool known = tcc_or_zero(snapshot->devices[i].known) != 0;
+        uint64_t communicators, bytes;
+
         tcc_table_cell(table, TCC_PLAIN, "%s", tcc_number(snapshot->devices[i].device).s);
         tcc_table_cell(table, TCC_PLAIN, "%s", tcc_device_kind_name(snapshot->devices[i].kind));
         tcc_table_cell(table, TCC_PLAIN, "%s", tcc_bytes(snapshot->devices[i].memory_bytes).s);
-        tcc_table_cell(table, TCC_PLAIN, "%s",
-                       tcc_or_zero(snapshot->devices[i].known) ? tcc_bytes(snapshot->devices[i].gpu_memory_bytes).s : "-");
-        tcc_table_cell(
-            table, TCC_PLAIN, "%s",
-            tcc_or_zero(snapshot->devices[i].known) ? tcc_number(tcc_device_communicators(snapshot, snapshot->devices[i].device)).s : "-");
+        tcc_table_cell(table, TCC_PLAIN, "%s", known ? tcc_bytes(snapshot->devices[i].gpu_memory_bytes).s : "-");
+        communicators = tcc_device_communicators(snapshot, snapshot->devices[i].device, &bytes);
+        tcc_table_cell(table, TCC_PLAIN, "%s", known ? tcc_number(communicators).s : "-");
+        tcc_table_cell(table, TCC_PLAIN, "%s", known && bytes ? tcc_bytes(bytes).s : "-");
     }
     print_section(session, "by device", table, limit);
 }
@@ -110,12 +113,16 @@ static void print_json(struct tcc_session *session, const struct tcc_snapshot *s
     tcc_json_u64(document, "total_bytes", snapshot->daemon.memory_bytes);
     list = tcc_json_array(document, "devices");
     for (size_t i = 0; i < snapshot->device_count; i++) {
+        uint64_t communicators, bytes;
+
         item = tcc_json_object(list, NULL);
         tcc_json_u64(item, "device", snapshot->devices[i].device);
         tcc_json_text(item, "kind", tcc_device_kind_name(snapshot->devices[i].kind));
         tcc_json_u64(item, "memory_bytes", snapshot->devices[i].memory_bytes);
         tcc_json_u64(item, "gpu_memory_bytes", snapshot->devices[i].known == 1 ? snapshot->devices[i].gpu_memory_bytes : TCC_ABSENT);
-        tcc_json_u64(item, "communicators", tcc_device_communicators(snapshot, snapshot->devices[i].device));
+        communicators = tcc_device_communicators(snapshot, snapshot->devices[i].device, &bytes);
+        tcc_json_u64(item, "communicators", communicators);
+        tcc_json_u64(item, "communicators_bytes", bytes);
     }
     list = tcc_json_array(document, "groups");
     for (size_t i = 0; i < snapshot->group_count; i++) {

@@ -131,20 +131,26 @@ void tcc_communicators_print(const struct tcc_session *session, const struct tcc
         fprintf(session->out.file, "devices %s", tcc_dash(row->devices));
         if (tcc_or_zero(row->took_ns))
             fprintf(session->out.file, ", made in %s", tcc_ns(row->took_ns).s);
+        if (tcc_or_zero(row->bytes))
+            fprintf(session->out.file, ", %s each", tcc_bytes(row->bytes).s);
         fprintf(session->out.file, ", used by %s group%s%s%s\n", tcc_number(row->users).s, tcc_plural(row->users),
                 *row->problem ? ": " : "", row->problem);
     }
 }
 
-uint64_t tcc_device_communicators(const struct tcc_snapshot *snapshot, uint64_t device)
+uint64_t tcc_device_communicators(const struct tcc_snapshot *snapshot, uint64_t device, uint64_t *bytes)
 {
     uint64_t count = 0;
 
+    *bytes = 0;
     for (size_t i = 0; i < snapshot->communicator_count; i++) {
         const struct tcw_stats_communicator *row = &snapshot->communicators[i];
         uint64_t bits = row->device_bits == TCC_ABSENT ? 0 : row->device_bits;
 
-        count += (row->state == 1 || row->state == 2) && device < 64 && bits >> device & 1;
+        if (device >= 64 || !(bits >> device & 1) || (row->state != 1 && row->state != 2))
+            continue;
+        count++;
+        *bytes += tcc_or_zero(row->bytes);
     }
     return count;
 }
@@ -165,6 +171,7 @@ void tcc_communicators_json(cJSON *document, const struct tcc_snapshot *snapshot
         tcc_json_bool(item, "configured", tcc_or_zero(row->configured) != 0);
         tcc_json_u64(item, "since_ns", row->since_ns);
         tcc_json_u64(item, "took_ns", tcc_or_zero(row->took_ns) ? row->took_ns : TCC_ABSENT);
+        tcc_json_u64(item, "bytes", tcc_or_zero(row->bytes) ? row->bytes : TCC_ABSENT);
         tcc_json_text(item, "problem", *row->problem ? row->problem : NULL);
     }
 }

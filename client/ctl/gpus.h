@@ -14,8 +14,8 @@ void tcc_gpus_print(const struct tcc_session *session, const struct tcc_snapshot
 void tcc_communicators_print(const struct tcc_session *session, const struct tcc_snapshot *snapshot);
 /* Adds to the object of a device. */
 void tcc_gpu_json(cJSON *item, const struct tcw_stats_device *device);
-/* How many are ready or being made with a rank on this device; what they take of its memory only NCCL knows. */
-uint64_t tcc_device_communicators(const struct tcc_snapshot *snapshot, uint64_t device);
+/* How many are ready or being made with a rank on this device, and about how much of its memory they have taken. */
+uint64_t tcc_device_communicators(const struct tcc_snapshot *snapshot, uint64_t device, uint64_t *bytes);
 void tcc_communicators_json(cJSON *document, const struct tcc_snapshot *snapshot);
 
 /*

@@ -214,6 +214,8 @@ static void on_initialized(void *arg, const struct tcd_ex_message *answer, int f
     uint32_t rank;
     struct tcd_communicator *communicator = call_end(arg, answer, fd, &rank);
 
+    if (communicator && answer->value > communicator->bytes)
+        communicator->bytes = answer->value;
     if (communicator && !communicator->outstanding)
         become_ready(communicator, answer->text);
 }

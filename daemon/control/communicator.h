@@ -32,7 +32,8 @@ struct tcd_communicator {
     struct tcd_link waits; /* struct tcd_communicator_wait */
     struct tcd_alarm patience;
     uint64_t began_ns, took_ns;
-    int order; /* memfd of the order log */
+    uint64_t bytes; /* of each device, about; the largest of them */
+    int order;      /* memfd of the order log */
     uint32_t row;
     struct tcw_error error; /* ENDED: why */
 };

@@ -4,8 +4,10 @@
  * Lives in the control process (loop thread). Created for every configured device; the process itself is started on first use and, after a
  * death, again on next use (at most `restart_limit` times a minute, then the device is reported failed and requests are refused with
  * EEXECUTOR). Executors of GPUs are kept: started at once, and again whenever they end; while the GPU cannot be used, with growing pauses,
- * and requests are refused with what is in the way. One that leaves a heartbeat unanswered for 10 s is killed. A request either gets its
- * callback exactly once (with EEXECUTOR if the process died first, EAGAIN never) or was refused synchronously.
+ * and requests are refused with what is in the way. One that leaves a heartbeat unanswered for 10 s is killed; one whose threads stand
+ * still in a driver or a library says so and ends by itself (daemon/executor/chores.h). So a request that needs nobody but its executor has
+ * its answer in bounded time. A request either gets its callback exactly once (with EEXECUTOR if the process died first, EAGAIN never) or
+ * was refused synchronously.
  */
 #ifndef TCD_CONTROL_EXECUTOR_H
 #define TCD_CONTROL_EXECUTOR_H

@@ -110,7 +110,8 @@ static void publish_communicator(const struct tcd_communicator *communicator)
                                          .users = communicator->users,
                                          .configured = communicator->configured,
                                          .since_ns = communicator->began_ns,
-                                         .took_ns = communicator->took_ns};
+                                         .took_ns = communicator->took_ns,
+                                         .bytes = communicator->bytes};
 
     uint32_t i;
 

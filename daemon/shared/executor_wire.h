@@ -30,7 +30,8 @@ typedef enum tcd_ex_opcode {
     TCD_EX_RECLAIM = 13,     /* fd: memory that nobody uses any more: give its pages back; answer DONE. deadline_ns: wait so long before */
     TCD_EX_UNIQUE_ID = 14,   /* CUDA: make a unique id of the collective library; answer DONE with `blob` */
     TCD_EX_COMM = 15,        /* CUDA: begin communicator `communicator` as rank of nranks with the unique id in `blob`; fd 0: its order log;
-                                answer DONE when it is usable (text: how long that took) or has failed, within deadline_ns */
+                                answer DONE when it is usable (text: how long that took; value: bytes of the device, about) or has
+                                failed, within deadline_ns */
     TCD_EX_COMM_DROP = 16,   /* CUDA: abort and forget it, whatever runs there ends; answer DONE. Attachments that still have it were
                                 aborted before: an executor of another rank has died */
     TCD_EX_LIBRARY = 17,     /* CUDA: make the collective library ready, so that the first communicator need not; no answer */

@@ -63,7 +63,7 @@ static inline void fake_ready(const char *device, const char *gpu)
 
 static inline void fake_communicator(const char *device, const char *gpu, const struct tcd_ex_message *message, unsigned fd_count)
 {
-    struct tcd_ex_message answer = {.opcode = TCD_EX_DONE, .cookie = message->cookie};
+    struct tcd_ex_message answer = {.opcode = TCD_EX_DONE, .cookie = message->cookie, .value = (10 + message->rank) << 20};
     char expected[TCD_EX_BLOB_BYTES];
 
     memset(expected, 'a', sizeof(expected));

@@ -70,6 +70,7 @@ static void test_shared_and_kept(void **state)
     assert_ptr_equal(one, same);
     assert_ptr_not_equal(one, other);
     assert_int_equal(one->users, 2);
+    assert_int_equal(one->bytes, 11 << 20); /* rank 1 said so */
     assert_int_equal(node_noted(&node, "0 comm"), 2);
     assert_int_equal(node_noted(&node, "2 comm"), 0);
     id = one->id;

@@ -243,6 +243,7 @@ static void test_library(void **state)
         struct tcd_ex_message answer = world_await(&world, r, cookies[r], NULL);
         assert_int_equal(answer.code, 0);
         assert_non_null(strstr(answer.text, "connected "));
+        assert_true(answer.value >= 32 << 20); /* the window alone */
     }
     settle(&world, 0, 0, 0);
     expect_life(&world, 0);

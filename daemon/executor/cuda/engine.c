@@ -7,6 +7,9 @@
 #include "multicast.h"
 #include "operations.h"
 
+#include <tck/cuda_comm.h>
+#include <tck/cuda_driver.h>
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>

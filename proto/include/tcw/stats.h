@@ -169,6 +169,7 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(configured, GAUGE, "", "1: kept for a group of the configuration")                                                                 \
     U64(since_ns, GAUGE, "ns", "begun, CLOCK_MONOTONIC; 0 not yet")                                                                        \
     U64(took_ns, GAUGE, "ns", "time that making it took; 0 while it is not ready")                                                         \
+    U64(bytes, GAUGE, "bytes", "memory of each GPU that it has taken, about, the largest of them; 0 not known")                            \
     U64(device_bits, ID, "bitmap", "device numbers")                                                                                       \
     TEXT(devices, TCW_TEXT_BYTES, "device numbers by rank")                                                                                \
     TEXT(problem, TCW_TEXT_BYTES, "ended: why, in words")
