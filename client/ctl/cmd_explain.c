@@ -194,9 +194,9 @@ const struct tcc_command tcc_command_explain = {
     .name = "explain",
     .arguments = "OP [SHAPE]",
     .help = "which lane and strategy would be chosen, and why",
-    .details =
-        "SHAPE is TOKENSxHIDDEN for all-reduce (64x7168), the elements of one rank's tensor for the others (4096, or 64x7168: gathered\n"
-        "along the first), nothing for barrier. Nothing is run and no plan is made.",
+    .details = "SHAPE is TOKENSxHIDDEN for all-reduce and ub-finalize (64x7168), the elements of one rank's tensor for the others (4096, "
+               "or 64x7168: gathered\n"
+               "along the first), nothing for barrier. Nothing is run and no plan is made.",
     .options = options,
     .min_arguments = 1,
     .max_arguments = 2,

@@ -39,12 +39,12 @@ _trtcollctl()
         compopt -o default 2>/dev/null
         return ;;
     --lane) words="direct served" ;;
-    --op) words="all-reduce all-gather reduce-scatter all-to-all broadcast barrier" ;;
+    --op) words="all-reduce all-gather reduce-scatter all-to-all broadcast barrier ub-finalize" ;;
     --dtype | -d) words="fp32 fp16 bf16 fp64 int8 uint8 int32 uint32 int64 uint64 fp8-e4m3 bool" ;;
     --fusion | -f)
         words="none residual-rms-norm residual-rms-norm-quant-fp8 residual-rms-norm-quant-nvfp4"
         words+=" residual-rms-norm-out-quant-fp8 residual-rms-norm-out-quant-nvfp4" ;;
-    --strategy) words="auto nccl min-latency oneshot twoshot mnnvl" ;;
+    --strategy) words="auto nccl nccl-symmetric min-latency oneshot twoshot mnnvl symm-mem ub" ;;
     --redop) words="sum min max prod avg" ;;
     --group | -g)
         _trtcollctl_offer "$cur" < <("${COMP_WORDS[0]}" "${where[@]}" groups --names 2>/dev/null)
@@ -89,7 +89,7 @@ _trtcollctl()
         return ;;
     log-level) words="err warning notice info debug" ;;
     fields) words="daemon device client group member latency record" ;;
-    explain) words="all-reduce all-gather reduce-scatter all-to-all broadcast barrier" ;;
+    explain) words="all-reduce all-gather reduce-scatter all-to-all broadcast barrier ub-finalize" ;;
     esac
     _trtcollctl_offer "$cur" <<<"${words// /$'\n'}"
 }

@@ -86,6 +86,8 @@ static void test_others(void **state)
     accept(&(struct tcc_shape_request){.op = "broadcast", .shape = "4096", .root = "3"}, 4, &desc, &tokens);
     assert_int_equal(desc.root, 3);
     accept(&(struct tcc_shape_request){.op = "barrier"}, 4, &desc, &tokens);
+    accept(&(struct tcc_shape_request){.op = "ub-finalize", .shape = "64x7168", .max_tokens = "100"}, 4, &desc, &tokens);
+    assert_true(tokens == 64 && desc.max_tokens == 100 && desc.hidden == 7168 && desc.dtype == TCW_BF16);
 }
 
 static void test_refusals(void **state)
@@ -108,6 +110,8 @@ static void test_refusals(void **state)
     refuse(&(struct tcc_shape_request){.op = "broadcast", .shape = "9", .sizes = "1,2"}, "sizes", "broadcast takes none");
     refuse(&(struct tcc_shape_request){.op = "all-gather", .shape = "9", .max_tokens = "9"}, "max_tokens", "takes none");
     refuse(&(struct tcc_shape_request){.op = "barrier", .eps = "0.1"}, "eps", "takes none");
+    refuse(&(struct tcc_shape_request){.op = "ub-finalize", .shape = "8x8", .eps = "0.1"}, "eps", "takes none");
+    refuse(&(struct tcc_shape_request){.op = "ub-finalize", .shape = "64"}, "shape", "ub-finalize takes TOKENSxHIDDEN");
     refuse(&(struct tcc_shape_request){.op = "all-to-all", .shape = "9", .root = "1"}, "root", "takes none");
     refuse(&(struct tcc_shape_request){.op = "broadcast", .shape = "9", .root = "64"}, "root", "a rank");
 }

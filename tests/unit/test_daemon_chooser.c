@@ -327,6 +327,42 @@ static void test_cuda_alone(void **state)
     assert_int_equal(choice.decision.lane, TCW_LANE_SERVED);
 }
 
+/* Multicast is for three strategies on the direct lane, and for who wants it; the reason says where it is not used. */
+static void test_cuda_multicast(void **state)
+{
+    static const unsigned with[] = {TCW_STRATEGY_MNNVL, TCW_STRATEGY_SYMM_MEM, TCW_STRATEGY_UB};
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 64, 4096);
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+    unsigned i;
+
+    (void)state;
+    for (i = 0; i < 3; i++) {
+        desc.strategy = (uint16_t)with[i];
+        desc.lane = TCW_LANE_AUTO;
+        choosing.no_multicast[0] = 0;
+        choose(&desc, &choosing, &choice);
+        assert_true(choice.multicast);
+        assert_non_null(strstr(choice.reason, "over NVLink multicast"));
+        snprintf(choosing.no_multicast, sizeof(choosing.no_multicast), "not asked for");
+        choose(&desc, &choosing, &choice);
+        assert_true(!choice.multicast && is_rejected(&choice, "multicast"));
+        assert_null(strstr(choice.reason, "multicast"));
+        choosing.no_multicast[0] = 0;
+        desc.lane = TCW_LANE_SERVED;
+        choose(&desc, &choosing, &choice);
+        assert_false(choice.multicast);
+    }
+    desc.lane = TCW_LANE_AUTO;
+    choosing.nranks = 1;
+    choose(&desc, &choosing, &choice);
+    assert_false(choice.multicast);
+    choosing.nranks = 4;
+    desc.strategy = TCW_STRATEGY_AUTO;
+    choose(&desc, &choosing, &choice);
+    assert_true(!choice.multicast && !is_rejected(&choice, "multicast"));
+}
+
 /* ub-finalize has one form on each lane. */
 static void test_cuda_finalize(void **state)
 {
@@ -573,6 +609,7 @@ int main(void)
         cmocka_unit_test(test_cuda_alone),
         cmocka_unit_test(test_cuda_without_peers),
         cmocka_unit_test(test_cuda_finalize),
+        cmocka_unit_test(test_cuda_multicast),
         cmocka_unit_test(test_cuda_served_by_size),
         cmocka_unit_test(test_cuda_served_by_nccl_alone),
         cmocka_unit_test(test_cuda_served_full_table),

@@ -80,10 +80,53 @@ static void rank_vmm(struct rank *rank)
     RANK_CUDA(cuMemAddressFree(address, GRANULE));
 }
 
+static void rank_multicast(struct rank *rank)
+{
+    CUmulticastObjectProp kind = {.numDevices = 2, .size = GRANULE, .handleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR};
+    CUmemAllocationProp prop = on_device(rank->rank);
+    CUmemGenericAllocationHandle object, memory;
+    CUdeviceptr address;
+    int fd;
+    rank_open(rank);
+    RANK_CUDA(cuMemCreate(&memory, GRANULE, &prop, 0));
+    RANK_CHECK(cuMulticastAddDevice(memory, rank->rank) == CUDA_ERROR_INVALID_VALUE); /* ordinary memory */
+    if (rank->rank == 0) {
+        RANK_CUDA(cuMulticastCreate(&object, &kind));
+        RANK_CUDA(cuMemExportToShareableHandle(&fd, object, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0));
+        rank_send_fd(rank, 1, fd);
+        close(fd);
+        RANK_CUDA(cuMulticastAddDevice(object, 0));
+        RANK_CHECK(cuMulticastAddDevice(object, 0) == CUDA_ERROR_INVALID_VALUE);
+        RANK_CHECK(cuMulticastBindMem(object, 0, memory, 0, GRANULE, 0) == CUDA_ERROR_INVALID_DEVICE); /* not all are there */
+        rank->shared->words[0] = 1;
+        rank_await(rank, 1, 1);
+    } else {
+        fd = rank_receive_fd(rank);
+        rank_await(rank, 0, 1);
+        RANK_CUDA(cuMemImportFromShareableHandle(&object, (void *)(intptr_t)fd, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR));
+        close(fd);
+        RANK_CUDA(cuMulticastAddDevice(object, 1));
+        rank->shared->words[1] = 1;
+    }
+    RANK_CUDA(cuMulticastBindMem(object, 0, memory, 0, GRANULE, 0));
+    RANK_CHECK(cuMulticastBindMem(object, 0, memory, 0, GRANULE, 0) == CUDA_ERROR_INVALID_DEVICE); /* for the second time */
+    address = map(rank, object, GRANULE);
+    RANK_CUDA(cuMemUnmap(address, GRANULE));
+    RANK_CUDA(cuMemAddressFree(address, GRANULE));
+    RANK_CUDA(cuMemRelease(object));
+    RANK_CUDA(cuMemRelease(memory));
+}
+
 static void test_vmm(void **state)
 {
     (void)state;
     run_ranks(2, rank_vmm);
+}
+
+static void test_multicast(void **state)
+{
+    (void)state;
+    run_ranks(2, rank_multicast);
 }
 
 /* Rank 0 waits on its stream for what rank 1 writes: from a stream, then by a plain store; and gets an answer. */
@@ -434,15 +477,11 @@ static void test_visible_devices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vmm),
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_ipc),
-        cmocka_unit_test(test_graph),
-        cmocka_unit_test(test_capture_errors),
-        cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_illegal_address),
-        cmocka_unit_test(test_injected),
-        cmocka_unit_test(test_visible_devices),
+        cmocka_unit_test(test_vmm),      cmocka_unit_test(test_multicast),
+        cmocka_unit_test(test_words),    cmocka_unit_test(test_ipc),
+        cmocka_unit_test(test_graph),    cmocka_unit_test(test_capture_errors),
+        cmocka_unit_test(test_streams),  cmocka_unit_test(test_illegal_address),
+        cmocka_unit_test(test_injected), cmocka_unit_test(test_visible_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

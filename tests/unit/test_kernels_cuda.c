@@ -128,6 +128,27 @@ static void test_facts(void **state)
     assert_true(facts->fabric || facts->fabric_why[0]);
 }
 
+/* All the others that the process sees, each once, never itself. */
+static void test_peers(void **state)
+{
+    struct tck_device_peer peers[32];
+    unsigned count, least;
+    int visible = 0;
+
+    (void)state;
+    need_device();
+    assert_int_equal(tck_cuda_driver()->cuDeviceGetCount(&visible), CUDA_SUCCESS);
+    count = tck_device_peers(device, peers, 32);
+    assert_int_equal(count, visible - 1);
+    for (unsigned i = 0; i < count; i++) {
+        assert_memory_not_equal(peers[i].uuid, tck_device_facts(device)->uuid, TCK_UUID_BYTES);
+        for (unsigned j = 0; j < i; j++)
+            assert_memory_not_equal(peers[i].uuid, peers[j].uuid, TCK_UUID_BYTES);
+    }
+    least = count < 1 ? count : 1;
+    assert_int_equal(tck_device_peers(device, peers, least), least);
+}
+
 static void test_open_by_uuid(void **state)
 {
     (void)state;
@@ -378,22 +399,15 @@ static void test_after_a_fork(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_built),
-        cmocka_unit_test(test_refusal_says_why),
+        cmocka_unit_test(test_built),           cmocka_unit_test(test_refusal_says_why),
 #ifdef TRTCOLL_CUDA
-        cmocka_unit_test(test_codes_and_texts),
-        cmocka_unit_test(test_images),
-        cmocka_unit_test(test_facts),
-        cmocka_unit_test(test_open_by_uuid),
-        cmocka_unit_test(test_enter_and_leave),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_memory_of_another_gpu),
-        cmocka_unit_test(test_memory_refusals),
-        cmocka_unit_test(test_host_registration),
-        cmocka_unit_test(test_unknown_kernel),
-        cmocka_unit_test(test_setup_beside_a_capture),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_after_a_fork),
+        cmocka_unit_test(test_codes_and_texts), cmocka_unit_test(test_images),
+        cmocka_unit_test(test_facts),           cmocka_unit_test(test_peers),
+        cmocka_unit_test(test_open_by_uuid),    cmocka_unit_test(test_enter_and_leave),
+        cmocka_unit_test(test_memory),          cmocka_unit_test(test_memory_of_another_gpu),
+        cmocka_unit_test(test_memory_refusals), cmocka_unit_test(test_host_registration),
+        cmocka_unit_test(test_unknown_kernel),  cmocka_unit_test(test_setup_beside_a_capture),
+        cmocka_unit_test(test_threads),         cmocka_unit_test(test_after_a_fork),
 #endif
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
