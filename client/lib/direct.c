@@ -123,9 +123,9 @@ int tcc_direct_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
     }
     code = run_recorded(plan->workspace->comm, member->ready.size > 1, &work, &story, &end_ns, &fault);
     step = atomic_load_explicit(&member->page->runs_started, memory_order_relaxed);
+    tcc_plan_count(&plan->runs);
     pthread_mutex_unlock(&member->run_lock);
 
-    atomic_fetch_add_explicit(&plan->runs, 1, memory_order_relaxed);
     if (code) {
         fault.code = code;
         if (done)

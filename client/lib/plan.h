@@ -24,7 +24,7 @@ struct trtcoll_plan {
     uint32_t ref_count;              /* buffers of a run */
     struct tcw_decision decision;
     struct tcw_plan_desc desc;
-    _Atomic uint64_t runs, staged_runs;
+    _Atomic uint64_t runs, staged_runs; /* written under served.lock or member.run_lock: a plan has one lane */
     char reason[TCW_TEXT_BYTES];
 };
 
@@ -36,6 +36,12 @@ int tcc_plan_release(struct trtcoll_plan *plan);
 
 /* Frees what is local; the plan is in no list. */
 void tcc_plan_destroy(struct trtcoll_plan *plan);
+
+/* With the lock of its lane: one more run. */
+static inline void tcc_plan_count(_Atomic uint64_t *runs)
+{
+    atomic_store_explicit(runs, atomic_load_explicit(runs, memory_order_relaxed) + 1, memory_order_relaxed);
+}
 
 /* 0, or EINVAL or EFORK with the last error set. */
 int tcc_plan_enter(const struct trtcoll_plan *plan);

@@ -234,9 +234,9 @@ static int start(struct tcc_served *served, struct trtcoll_plan *plan, const str
         flight->wants_event = kind == TCC_START_EVENT;
         code = submit(served, plan, run, flight, &until_ns, wake);
         if (!code) {
-            atomic_fetch_add_explicit(&plan->runs, 1, memory_order_relaxed);
+            tcc_plan_count(&plan->runs);
             if (staged)
-                atomic_fetch_add_explicit(&plan->staged_runs, 1, memory_order_relaxed);
+                tcc_plan_count(&plan->staged_runs);
             return 0;
         }
         flight->event = NULL;

@@ -121,7 +121,8 @@ static int one_shot(struct tck_comm *comm, struct form *form)
         if (code)
             return code;
         memcpy(tck_step_data(comm, comm->rank, bytes), in + at, bytes);
-        tck_step_exchange(comm, bytes);
+        tck_step_publish(comm);
+        tck_step_ask(comm, bytes);
         for (uint32_t i = 0; i < comm->nranks; i++)
             src[i] = tck_step_data(comm, i, bytes);
         src[comm->rank] = in + at;

@@ -234,7 +234,7 @@ int tck_host_barrier(struct tck_comm *comm)
     int code = tck_step_begin(comm);
     if (code)
         return code;
-    tck_step_exchange(comm, 0);
+    tck_step_publish(comm);
     code = tck_step_wait_all(comm);
     if (!code)
         tck_step_end(comm);

@@ -1,6 +1,6 @@
 #include "host/step.h"
 
-enum { ASK_BYTES = 512 }; /* of one rank's part: a few lines, not more than can be on their way at once */
+enum { ASK_BYTES = 256 }; /* of one rank's part: a few lines, not more than can be on their way at once */
 
 int tck_step_begin_slow(struct tck_comm *comm)
 {
@@ -47,8 +47,7 @@ static int wait_one(struct tck_comm *comm, uint32_t peer, struct tck_patience *p
     return 0;
 }
 
-/* The lines behind the flags come one after the other unless they are asked for before they are needed. */
-static void ask_for_data(const struct tck_comm *comm, uint64_t bytes)
+void tck_step_ask(const struct tck_comm *comm, uint64_t bytes)
 {
     if (bytes <= TCK_INLINE_BYTES || bytes > ASK_BYTES)
         return;
@@ -59,21 +58,9 @@ static void ask_for_data(const struct tck_comm *comm, uint64_t bytes)
     }
 }
 
-void tck_step_exchange(struct tck_comm *comm, uint64_t bytes)
-{
-    tck_step_post(comm);
-    tck_step_under_way(comm);
-    ask_for_data(comm, bytes);
-    for (uint32_t i = 0; i < comm->nranks; i++)
-        if (i != comm->rank && !tck_wait_briefly(comm, &tck_step_flag(comm, i)->sequence, comm->step + 1))
-            break;
-    tck_step_notify(comm);
-}
-
 int tck_step_wait(struct tck_comm *comm, uint32_t peer)
 {
     struct tck_patience patience = {0};
-    tck_step_under_way(comm);
     int code = wait_one(comm, peer, &patience);
     if (!code)
         tck_wait_done(comm, &patience);
@@ -83,7 +70,6 @@ int tck_step_wait(struct tck_comm *comm, uint32_t peer)
 int tck_step_wait_all(struct tck_comm *comm)
 {
     struct tck_patience patience = {0};
-    tck_step_under_way(comm);
     for (uint32_t i = 1; i < comm->nranks; i++) {
         uint32_t peer = comm->rank + i < comm->nranks ? comm->rank + i : comm->rank + i - comm->nranks;
         int code = wait_one(comm, peer, &patience);

@@ -45,25 +45,6 @@ static inline int tck_step_begin(struct tck_comm *comm)
     return 0;
 }
 
-/* Peers that look will see it; those that sleep are woken by tck_step_notify, which must follow before this rank waits for long. */
-static inline void tck_step_post(struct tck_comm *comm)
-{
-    struct tck_flag *flag = tck_step_flag(comm, comm->rank);
-    flag->plan_id = comm->run->plan_id;
-    flag->strategy = comm->run->strategy;
-    flag->tokens = comm->run->tokens;
-    comm->known[comm->rank] = comm->step + 1;
-    atomic_store_explicit(&flag->sequence, comm->step + 1, memory_order_release);
-}
-
-static inline void tck_step_notify(struct tck_comm *comm)
-{
-    atomic_thread_fence(memory_order_seq_cst); /* its mirror is in nap(), wait.c: they see the flag, or we see that they sleep */
-    for (uint32_t i = 0; i < comm->nranks; i++)
-        if (atomic_load_explicit(&comm->headers[i]->awaits, memory_order_relaxed) == comm->rank + 1)
-            tck_wake(comm, i);
-}
-
 /* Behind the first thing that this rank posts, or before it waits first: see struct tck_run. */
 static inline void tck_step_under_way(struct tck_comm *comm)
 {
@@ -75,16 +56,28 @@ static inline void tck_step_under_way(struct tck_comm *comm)
 
 static inline void tck_step_publish(struct tck_comm *comm)
 {
-    tck_step_post(comm);
-    tck_step_notify(comm);
-    tck_step_under_way(comm);
+    struct tck_flag *flag = tck_step_flag(comm, comm->rank);
+    flag->plan_id = comm->run->plan_id;
+    flag->strategy = comm->run->strategy;
+    flag->tokens = comm->run->tokens;
+    comm->known[comm->rank] = comm->step + 1;
+    atomic_store_explicit(&flag->sequence, comm->step + 1, memory_order_release);
+    tck_step_under_way(comm); /* while that is on its way */
+    /*
+     * Its mirror is in nap(), wait.c: the peers see the flag, or we see that they sleep. It also keeps this rank from looking at its peers'
+     * flags while its own stores wait for their lines, which would take the peers' lines away from stores that wait likewise.
+     */
+    atomic_thread_fence(memory_order_seq_cst);
+    for (uint32_t i = 0; i < comm->nranks; i++)
+        if (atomic_load_explicit(&comm->headers[i]->awaits, memory_order_relaxed) == comm->rank + 1)
+            tck_wake(comm, i);
 }
 
 /*
- * The same where everybody waits for everybody: while what was posted is on its way, and what the peers post is on its way here, there is
- * time for what else is to be done. `bytes`: of each rank's part of this step, to be read next.
+ * Before a wait for everybody, of whom `bytes` each will be read: the lines behind a flag come one after the other, unless they are asked
+ * for before it has come.
  */
-void tck_step_exchange(struct tck_comm *comm, uint64_t bytes);
+void tck_step_ask(const struct tck_comm *comm, uint64_t bytes);
 
 /* Waits for rank `peer`'s part of the current step, or everybody's, and compares tags: EMISMATCH when a peer runs something else. */
 int tck_step_wait(struct tck_comm *comm, uint32_t peer);
