@@ -14,7 +14,7 @@
 
 struct tcd_ex_plan;
 
-enum { TCD_CUDA_STAGED_BYTES = 32 << 20 }; /* not less than AUTO may give to our kernels: choosing.served_kernels_bytes */
+enum { TCD_CUDA_STAGED_BYTES = 64 << 20 }; /* not less than AUTO may give to our kernels: choosing.served_kernels_bytes */
 
 struct tcd_cuda_operation {
     struct tck_device *device;
