@@ -581,6 +581,8 @@ int tcd_executor_request(struct tcd_executor *executor, const struct tcd_ex_mess
     }
     if (executor->trouble && !executor->ready && opcode_needs_process(message->opcode))
         return executor->trouble;
+    if (executor->state == EXECUTOR_DYING && tcd_executor_failed(executor))
+        return TCW_EEXECUTOR; /* there will be no next one for now */
     if (executor->state == EXECUTOR_STOPPED && !executor_start(executor))
         return TCW_EEXECUTOR;
     int rc = executor_enqueue(executor, message, fds, fd_count, done, arg, &executor->queue);

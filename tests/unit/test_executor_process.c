@@ -66,6 +66,21 @@ static void test_many_requests_at_once(void **state)
     world_close(&world);
 }
 
+struct ending {
+    const struct tcd_executor *executor;
+    unsigned answers;
+    pid_t pid; /* when the answer came */
+};
+
+static void on_answer_after_end(void *arg, const struct tcd_ex_message *message, int fd)
+{
+    struct ending *ending = arg;
+    (void)message;
+    assert_int_equal(fd, -1);
+    ++ending->answers;
+    ending->pid = tcd_executor_pid(ending->executor);
+}
+
 static void test_killed_while_running(void **state)
 {
     (void)state;
@@ -84,8 +99,12 @@ static void test_killed_while_running(void **state)
     WORLD_UNTIL(&world, world.deaths == 1);
     assert_true(tcw_now_ns() - began < 250000000u);
     assert_true(WIFSIGNALED(world.death_status) && WTERMSIG(world.death_status) == SIGKILL);
-    assert_int_equal(dropped.count, 1);
+    /* Answers come when it has ended and uses its memory no more, also to what is asked in between. */
+    struct ending late = {.executor = executor, .pid = pid};
+    assert_int_equal(tcd_executor_request(executor, &drop, NULL, 0, on_answer_after_end, &late), 0);
+    WORLD_UNTIL(&world, dropped.count == 1 && late.answers == 1);
     assert_int_equal(dropped.message.code, TCW_EEXECUTOR);
+    assert_int_equal(late.pid, 0);
     assert_int_equal(tcd_executor_pid(executor), 0);
 
     /* The next use starts the next one, with a new membership; the other side gets its own too. */
@@ -395,7 +414,7 @@ static void test_silent(void **state)
     assert_true(WIFSIGNALED(world.death_status) && WTERMSIG(world.death_status) == SIGKILL);
     uv_close((uv_handle_t *)&ticker, NULL);
     assert_true(ticks < 15000 / TICK_MS);
-    assert_int_equal(tcd_executor_pid(world.ranks[0].executor), 0);
+    WORLD_UNTIL(&world, tcd_executor_pid(world.ranks[0].executor) == 0);
     struct tcd_ex_message alloc = world_message(&world, 0, TCD_EX_ALLOC);
     struct world_answer answer;
     alloc.value = 4096;
