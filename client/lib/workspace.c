@@ -29,11 +29,10 @@ static int map(struct tcc_member *member, struct tcc_workspace *workspace, struc
         return code;
     for (i = 0; i < fds; i++) {
         code = tck_memory_import(device, reply->fds[i], workspace->bytes, &workspace->memory[i]);
+        if (code && i == member->ready.size)
+            return tcc_fail(code, "the multicast object of group %s could not be mapped: %s", member->name, trtcoll_error_text(code));
         if (code)
-            return i < member->ready.size
-                       ? tcc_fail(code, "rank %u's workspace of group %s could not be mapped: %s", i, member->name,
-                                  trtcoll_error_text(code))
-                       : tcc_fail(code, "the multicast object of group %s could not be mapped: %s", member->name, trtcoll_error_text(code));
+            return tcc_fail(code, "rank %u's workspace of group %s could not be mapped: %s", i, member->name, trtcoll_error_text(code));
         reply->fds[i] = -1;
         workspace->count = i + 1;
         /* The mapping keeps the memory alive; many descriptors would press on the process' limit. */
@@ -67,33 +66,44 @@ static int connect_ranks(struct tcc_member *member, struct tcc_workspace *worksp
     return code ? tcc_fail_code(code, "communicator of the direct lane") : 0;
 }
 
-static int create(struct tcc_member *member, struct tcw_packet *reply, struct tcc_workspace **result)
+/* Whether the descriptors of a reply are those of workspaces of this group. */
+static bool counts(const struct tcc_member *member, const struct tcw_packet *reply)
+{
+    const struct tcw_plan_ready *ready = &reply->payload.PLAN_READY;
+    uint32_t more = ready->workspace_fds - member->ready.size; /* one is the multicast object over all, on GPUs */
+
+    return reply->fd_count >= ready->workspace_fds && ready->workspace_bytes && (more == 0 || (more == 1 && member->lane));
+}
+
+/* NULL with the last error set. */
+static struct tcc_workspace *create(struct tcc_member *member, struct tcw_packet *reply)
 {
     const struct tcw_plan_ready *ready = &reply->payload.PLAN_READY;
     /* On a GPU a group of one exchanges nothing: there is a communicator, and no memory. */
     bool alone = member->lane && member->ready.size == 1 && !ready->workspace_bytes && !ready->workspace_fds;
-    /* One more is the multicast object over all. */
-    bool counted = ready->workspace_fds == member->ready.size || (member->lane && ready->workspace_fds == member->ready.size + 1);
     struct tcc_workspace *workspace;
     int code;
 
-    if (!alone && (!counted || reply->fd_count < ready->workspace_fds || !ready->workspace_bytes))
-        return tcc_fail(TRTCOLL_EPROTO, "trtcolld sent %u workspaces of %llu bytes with %u descriptors to a group of %u",
-                        ready->workspace_fds, (unsigned long long)ready->workspace_bytes, reply->fd_count, member->ready.size);
+    if (!alone && !counts(member, reply)) {
+        tcc_fail(TRTCOLL_EPROTO, "trtcolld sent %u workspaces of %llu bytes with %u descriptors to a group of %u", ready->workspace_fds,
+                 (unsigned long long)ready->workspace_bytes, reply->fd_count, member->ready.size);
+        return NULL;
+    }
     workspace = tcc_alloc(member->ctx, sizeof(*workspace));
-    if (!workspace)
-        return tcc_fail_code(TRTCOLL_ENOMEM, "workspaces");
+    if (!workspace) {
+        tcc_fail_code(TRTCOLL_ENOMEM, "workspaces");
+        return NULL;
+    }
     workspace->generation = ready->workspace_generation;
     workspace->bytes = ready->workspace_bytes;
     code = alone ? 0 : map(member, workspace, reply);
     if (!code)
         code = member->lane ? tcc_lane_connect(member, workspace) : connect_ranks(member, workspace);
-    if (code) {
-        destroy(member, workspace);
-        return code;
-    }
-    *result = workspace;
-    return 0;
+    if (!code)
+        return workspace;
+    destroy(member, workspace);
+    tcc_error()->code = code;
+    return NULL;
 }
 
 /* Those that no plan uses any more, but for the newest, which waits for plans to come: the daemon sends each generation once. */
@@ -154,7 +164,6 @@ int tcc_workspace_get(struct tcc_member *member, struct tcw_packet *reply, struc
 {
     const struct tcw_plan_ready *ready = &reply->payload.PLAN_READY;
     struct tcc_workspace *workspace;
-    int code;
 
     pthread_mutex_lock(&member->lock);
     for (workspace = member->workspaces; workspace; workspace = workspace->next)
@@ -164,9 +173,9 @@ int tcc_workspace_get(struct tcc_member *member, struct tcw_packet *reply, struc
         }
     pthread_mutex_unlock(&member->lock);
     if (!workspace) {
-        code = create(member, reply, &workspace);
-        if (code)
-            return code;
+        workspace = create(member, reply);
+        if (!workspace)
+            return tcc_error()->code;
         add(member, workspace);
     }
     *result = workspace;
