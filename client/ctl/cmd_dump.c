@@ -86,11 +86,34 @@ static rank_state judge(const struct trace *trace, const struct step *step, unsi
     return tcc_or_zero(record->result) ? RANK_FAILED : RANK_OK;
 }
 
+/*
+ * Clocks of GPUs are not comparable to the microsecond, but a collective ends on all ranks at almost the same time: their ends are laid
+ * upon each other. Who took the shortest time came last.
+ */
+static void lay_ends(struct step *step, unsigned ranks)
+{
+    uint64_t longest = 0, shortest = UINT64_MAX;
+
+    for (unsigned rank = 0; rank < ranks; rank++) {
+        const struct tcw_stats_record *record = step->records[rank];
+        uint64_t ns = record && record->end_ns >= record->start_ns ? record->end_ns - record->start_ns : 0;
+
+        longest = record && ns > longest ? ns : longest;
+        shortest = record && ns < shortest ? ns : shortest;
+    }
+    if (!step->end_ns || shortest == UINT64_MAX || longest > step->end_ns)
+        return;
+    step->submit_ns = step->end_ns - longest;
+    step->start_ns = step->end_ns - shortest;
+}
+
 static void find_last(struct step *step, unsigned ranks)
 {
     uint64_t second = 0;
 
     step->last = TCW_MAX_RANKS;
+    if (tcc_or_zero(step->any->gpu_clock))
+        return;
     for (unsigned rank = 0; rank < ranks; rank++) {
         const struct tcw_stats_record *record = step->records[rank];
 
@@ -136,6 +159,8 @@ static void take_step(const struct trace *trace, size_t *at, struct step *step)
         step->counts[step->states[rank]]++;
     }
     find_last(step, trace->ranks);
+    if (tcc_or_zero(step->any->gpu_clock))
+        lay_ends(step, trace->ranks);
 }
 
 static uint64_t ranks_in(const struct trace *trace, const struct step *step, rank_state state)

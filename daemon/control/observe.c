@@ -6,6 +6,9 @@ struct tcd_page_seen {
     struct tcd_observed now;
     uint64_t op_count[TCW_MEMBER_MAX_OPS];
     uint32_t latency[TCW_MEMBER_MAX_OPS][TCW_SIZE_CLASSES][TCW_LATENCY_BUCKETS];
+    uint64_t clock; /* of the host, minus the GPU's; wraps around */
+    bool clock_known;
+    uint64_t looked_ns;
 };
 
 static uint64_t load64(const _Atomic uint64_t *word)
@@ -47,6 +50,30 @@ static void look_at_kernels(const struct tcw_device_progress *device, const stru
     now->device_since_ns = now->device_steps == before->device_steps && before->device_since_ns ? before->device_since_ns : tcw_now_ns();
 }
 
+/* Clocks drift apart, by less than this. */
+static uint64_t drift(uint64_t ns)
+{
+    return ns / 16384;
+}
+
+/* How far the GPU's clock is behind ours: at most as far as its latest run seems to be over. */
+static void look_at_clock(const struct tcw_device_progress *device, struct tcd_page_seen *seen, const struct tcd_observed *now)
+{
+    const struct tcw_device_record *record = &device->records[now->device_steps % TCW_DEVICE_RECORDS];
+    uint64_t end_ns, now_ns = tcw_now_ns();
+
+    seen->clock += seen->looked_ns ? drift(now_ns - seen->looked_ns) : 0;
+    seen->looked_ns = now_ns;
+    if (now->device_steps == seen->now.device_steps)
+        return;
+    end_ns = record->end_ns;
+    if (atomic_load_explicit(&record->step, memory_order_acquire) != now->device_steps)
+        return;
+    if (!seen->clock_known || (int64_t)(now_ns - end_ns - seen->clock) < 0)
+        seen->clock = now_ns - end_ns;
+    seen->clock_known = true;
+}
+
 bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *totals, bool *moved)
 {
     const struct tcw_member_page *map = page->map;
@@ -70,6 +97,8 @@ bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *t
     now.missing = load64(&map->missing_ranks);
     now.records = load64(&map->record_head);
     look_at_kernels(&map->device, &seen->now, &now);
+    look_at_clock(&map->device, seen, &now);
+    now.replays = seen->now.replays || now.device_steps > now.started + 1; /* a launch may end before it is counted */
     if (now.started == seen->now.started && now.finished == seen->now.finished && now.hash == seen->now.hash)
         now.still = seen->now.still + 1;
     else
@@ -119,4 +148,23 @@ bool tcd_page_record(const struct tcd_page *page, uint64_t index, struct tcw_sta
                                      .result = record->result < 0 ? (uint64_t) - (int64_t)record->result : 0};
     atomic_thread_fence(memory_order_acquire);
     return atomic_load_explicit(&record->sequence, memory_order_relaxed) == index + 1;
+}
+
+bool tcd_page_replay(const struct tcd_page *page, uint64_t step, struct tcw_stats_record *row, uint64_t *tokens)
+{
+    const struct tcw_device_record *record = &page->map->device.records[step % TCW_DEVICE_RECORDS];
+    const struct tcd_page_seen *seen = page->seen;
+    uint64_t start_ns, end_ns;
+
+    if (!seen || !seen->clock_known || atomic_load_explicit(&record->step, memory_order_acquire) != step)
+        return false;
+    start_ns = record->start_ns;
+    end_ns = record->end_ns;
+    *tokens = record->tokens;
+    *row = (struct tcw_stats_record){.step = step, .plan_id = record->plan_id};
+    row->submit_ns = row->start_ns = start_ns + seen->clock;
+    row->end_ns = end_ns + seen->clock;
+    atomic_thread_fence(memory_order_acquire);
+    /* It is written in two halves, without a word between them: half of another one gives itself away by times that do not fit. */
+    return atomic_load_explicit(&record->step, memory_order_relaxed) == step && end_ns >= start_ns;
 }

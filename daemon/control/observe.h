@@ -25,6 +25,7 @@ struct tcd_observed {
     uint64_t device_steps, device_since_ns; /* their count, and since when it has not changed */
     uint64_t device_fault;                  /* 0, or tcw_abort_pack */
     uint64_t device_fault_step, device_their_step;
+    bool replays; /* they have run more often than they were launched: graphs have been replayed */
 };
 
 /* Looks. False if the page is not there or memory is short; *moved: something has changed or a run is under way. */
@@ -34,5 +35,11 @@ const struct tcd_observed *tcd_page_observed(const struct tcd_page *page);
 
 /* Copies record `index` (0 is the first ever) if it is whole and still there. */
 bool tcd_page_record(const struct tcd_page *page, uint64_t index, struct tcw_stats_record *row);
+/*
+ * The same for what kernels recorded about step `step`. Times are of the GPU's clock, moved by the least difference seen between the end of
+ * a run there and the look at it here: some microseconds late if runs are frequent, up to the time between two looks if they are not. What
+ * the plan was is left to the caller.
+ */
+bool tcd_page_replay(const struct tcd_page *page, uint64_t step, struct tcw_stats_record *row, uint64_t *tokens);
 
 #endif

@@ -295,6 +295,53 @@ static uint32_t record_row(const struct tcd_member *member, unsigned lane, uint6
            (uint32_t)(step % TCW_STATS_RECORDS_PER_MEMBER);
 }
 
+static const struct tcd_plan *find_plan(const struct tcd_instance *instance, uint64_t number)
+{
+    const struct tcd_link *at;
+
+    TCD_EACH (at, &instance->plans) {
+        const struct tcd_plan *plan = TCD_ENTRY(at, const struct tcd_plan, link);
+        if (plan->number == number)
+            return plan->state == TCD_PLAN_READY ? plan : NULL;
+    }
+    return NULL;
+}
+
+/* What kernels know of a run is its plan and its tokens; a plan that is gone takes the rest with it. */
+static void add_plan(const struct tcd_member *member, struct tcw_stats_record *row, uint64_t tokens)
+{
+    const struct tcd_plan *plan = find_plan(member->instance, row->plan_id);
+    struct tcw_complaint complaint;
+
+    if (!plan || tcw_plan_tokens_check(&plan->desc, tokens, &complaint))
+        return;
+    row->op = plan->desc.op;
+    row->dtype = plan->desc.dtype;
+    row->fusion = plan->desc.fusion;
+    row->bytes = tcw_plan_message_bytes(&plan->desc, member->instance->size, member->rank, tokens);
+    row->strategy = tcw_decision_strategy(&plan->choice.decision, row->bytes);
+}
+
+/* Of replayed graphs the runner knows nothing; its kernels do. They count all runs, so launches are among these too. */
+static void publish_replays(const struct tcd_member *member, const struct tcd_page *page, const struct tcd_observed *observed)
+{
+    uint64_t last = observed->device_steps, i;
+
+    for (i = 0; i < TCW_STATS_RECORDS_PER_MEMBER && i < last; i++) {
+        uint64_t step = last - i, tokens;
+        struct tcw_stats_record row;
+
+        if (!tcd_page_replay(page, step, &row, &tokens))
+            continue;
+        add_plan(member, &row, tokens);
+        row.group = member->instance->id;
+        row.rank = member->rank;
+        row.lane = TCW_LANE_DIRECT;
+        row.gpu_clock = 1;
+        tcd_stats_put(member->instance->daemon->stats, TCW_STATS_TABLE_RECORD, record_row(member, TCW_LANE_DIRECT, step), &row);
+    }
+}
+
 void tcd_publish_records(const struct tcd_member *member, const struct tcd_page *page, unsigned lane)
 {
     const struct tcd_observed *observed = tcd_page_observed(page);
@@ -302,6 +349,10 @@ void tcd_publish_records(const struct tcd_member *member, const struct tcd_page 
 
     if (member->row == TCD_NO_ROW || !observed)
         return;
+    if (lane == TCW_LANE_DIRECT && observed->replays) {
+        publish_replays(member, page, observed);
+        return;
+    }
     first = observed->records > TCW_STATS_RECORDS_PER_MEMBER ? observed->records - TCW_STATS_RECORDS_PER_MEMBER : 0;
     for (index = first; index < observed->records; index++) {
         struct tcw_stats_record row;

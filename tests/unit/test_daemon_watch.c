@@ -122,11 +122,71 @@ static void test_records(void **state)
     close_page(&fixture);
 }
 
+/* What kernels leave behind: nothing but that tells of replayed graphs. Their clock is an hour ahead here. */
+static void kernel(struct fixture *fixture, uint64_t step, uint64_t ns)
+{
+    struct tcw_device_progress *device = &fixture->page.map->device;
+    struct tcw_device_record *record = &device->records[step % TCW_DEVICE_RECORDS];
+
+    record->end_ns = tcw_now_ns() + 3600000000000u;
+    record->start_ns = record->end_ns - ns;
+    record->plan_id = 4;
+    record->tokens = 17;
+    atomic_store(&record->step, step);
+    atomic_store(&device->steps, step);
+}
+
+static void test_replays(void **state)
+{
+    const uint64_t FAR = TCW_DEVICE_RECORDS + 5;
+    struct fixture fixture;
+    struct tcw_stats_record row;
+    uint64_t step, tokens, before_ns;
+    bool moved;
+
+    (void)state;
+    open_page(&fixture);
+    before_ns = tcw_now_ns();
+    run(&fixture, 64, 300, 0);
+    kernel(&fixture, 1, 1000);
+    kernel(&fixture, 2, 1000); /* launched, but not counted yet */
+    assert_false(tcd_page_replay(&fixture.page, 2, &row, &tokens));
+    tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved);
+    assert_false(tcd_page_observed(&fixture.page)->replays);
+    for (step = 3; step <= FAR; step++)
+        kernel(&fixture, step, 1000 + step);
+    tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved);
+    assert_true(moved);
+    assert_true(tcd_page_observed(&fixture.page)->replays);
+    assert_false(tcd_page_replay(&fixture.page, 5, &row, &tokens)); /* written over */
+    for (step = 6; step <= FAR; step++) {
+        assert_true(tcd_page_replay(&fixture.page, step, &row, &tokens));
+        assert_int_equal(row.step, step);
+        assert_int_equal(row.plan_id, 4);
+        assert_int_equal(tokens, 17);
+        assert_int_equal(row.end_ns - row.start_ns, 1000 + step);
+        /* On our clock, at most as late as the look at it. */
+        assert_true(row.end_ns >= before_ns && row.end_ns <= tcw_now_ns());
+        before_ns = row.end_ns;
+    }
+    /* Eager again: it stays so, because the kernels' count is another one than the runner's. */
+    for (step = 0; step < 2 * FAR; step++)
+        run(&fixture, 64, 300, 0);
+    tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved);
+    assert_true(tcd_page_observed(&fixture.page)->replays);
+    /* Half of another record: times that do not fit. */
+    fixture.page.map->device.records[7].end_ns = 0;
+    assert_false(tcd_page_replay(&fixture.page, TCW_DEVICE_RECORDS + 7, &row, &tokens));
+    assert_false(tcd_page_replay(&fixture.page, 7, &row, &tokens));
+    close_page(&fixture);
+}
+
 /* A client may write anything into its page. */
 static void test_noise(void **state)
 {
     struct fixture fixture;
     struct tcw_stats_record row;
+    uint64_t tokens;
     bool moved;
     unsigned i;
 
@@ -136,6 +196,8 @@ static void test_noise(void **state)
     assert_true(tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved));
     for (i = 0; i < TCW_RECORDS; i++)
         tcd_page_record(&fixture.page, tcd_page_observed(&fixture.page)->records - i, &row);
+    for (i = 0; i < TCW_DEVICE_RECORDS; i++)
+        tcd_page_replay(&fixture.page, tcd_page_observed(&fixture.page)->device_steps - i, &row, &tokens);
     memset(fixture.page.map, 0x80, sizeof(*fixture.page.map));
     assert_true(tcd_page_observe(&fixture.page, TCW_LANE_DIRECT, &fixture.totals, &moved));
     close_page(&fixture);
@@ -359,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_kernels_are_judged),
         cmocka_unit_test(test_still),
         cmocka_unit_test(test_records),
+        cmocka_unit_test(test_replays),
         cmocka_unit_test(test_noise),
         cmocka_unit_test(test_innocent),
         cmocka_unit_test(test_other_history),

@@ -159,7 +159,8 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(submit_ns, GAUGE, "ns", "submitted, CLOCK_MONOTONIC")                                                                              \
     U64(start_ns, GAUGE, "ns", "started")                                                                                                  \
     U64(end_ns, GAUGE, "ns", "ended, 0 while it runs")                                                                                     \
-    U64(result, GAUGE, "", "error code's magnitude")
+    U64(result, GAUGE, "", "error code's magnitude")                                                                                       \
+    U64(gpu_clock, GAUGE, "", "1: recorded by kernels; the GPU's clock, moved to ours as well as it is known")
 
 #define TCW_STATS_COMMUNICATOR_FIELDS(U64, TEXT, ARRAY)                                                                                    \
     U64(communicator, ID, "", "communicator id")                                                                                           \
