@@ -24,10 +24,11 @@ TCK_DEVICE void tck_signal(const struct tck_cuda_args &args)
     if (atomicAdd(finished, 1u) != gridDim.x - 1)
         return;
     *(volatile uint32_t *)finished = 0;
+    __threadfence_system(); /* what the others have written before they were counted comes before the words, for everybody */
     if (signal.first_is_narrow)
-        asm volatile("st.release.sys.global.u32 [%0], %1;" ::"l"(signal.first), "r"((uint32_t)signal.first_value) : "memory");
+        asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(signal.first), "r"((uint32_t)signal.first_value) : "memory");
     else
-        asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(signal.first), "l"(signal.first_value) : "memory");
+        asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(signal.first), "l"(signal.first_value) : "memory");
     if (signal.second)
         asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(signal.second), "l"(signal.second_value) : "memory");
 }
