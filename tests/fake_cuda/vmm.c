@@ -373,10 +373,8 @@ CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAccessDesc
     for (size_t i = 0; i < count && !result; i++) {
         if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE)
             result = CUDA_ERROR_INVALID_VALUE;
-        else if (!fake_context_of_ordinal(desc[i].location.id))
-            result = CUDA_ERROR_INVALID_DEVICE;
-        else if (!each_mapping((uintptr_t)address, bytes, permit, &desc[i]))
-            result = CUDA_ERROR_INVALID_DEVICE; /* a GPU that the memory's cannot reach */
+        else if (!fake_context_of_ordinal(desc[i].location.id) || !each_mapping((uintptr_t)address, bytes, permit, &desc[i]))
+            result = CUDA_ERROR_INVALID_DEVICE; /* there is no such GPU, or it cannot reach the memory's */
     }
     return fake_leave(result);
 }

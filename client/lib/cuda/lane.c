@@ -366,7 +366,7 @@ int tcc_lane_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct tr
     code = run_locked(plan, run, event != NULL, &done);
     pthread_mutex_unlock(&member->run_lock);
     tcc_visit_end(&visit);
-    if (!code && event) {
+    if (!code && event && done) {
         /* The mark alone would do for a stream; who asks for the run's result asks this membership. */
         done->member = member;
         tcc_member_hold(member);
