@@ -183,6 +183,21 @@ template <class T> TCK_DEVICE void tck_store_fp8(uint8_t *at, const float f[T::E
         *(uint32_t *)at = words[0];
 }
 
+/*
+ * Two E2M1 codes, that of `low` in the low half of the byte. The instruction belongs to GPU families, not to all later GPUs, so only images
+ * made for a family (100f, 120f) have it. It rounds, saturates and treats NaN as tck_e2m1_from_float() does.
+ */
+TCK_DEVICE uint32_t tck_e2m1_pair(float low, float high)
+{
+#ifdef __CUDA_ARCH_FAMILY_SPECIFIC__
+    uint16_t pair;
+    asm("{ .reg .b8 codes; cvt.rn.satfinite.e2m1x2.f32 codes, %2, %1; mov.b16 %0, {codes, 0}; }" : "=h"(pair) : "f"(low), "f"(high));
+    return pair;
+#else
+    return (uint32_t)tck_e2m1_from_float(low) | (uint32_t)tck_e2m1_from_float(high) << 4;
+#endif
+}
+
 /* This thread's half of an NVFP4 block, the neighbour lane having the other. All lanes of the warp are here; those without a pack store
  * nothing. Out of line: long, and few want it. */
 template <class T>
@@ -201,8 +216,8 @@ static __device__ __noinline__ void tck_store_fp4(const struct tck_cuda_operatio
     scale = tck_nvfp4_scale(largest, global);
     multiplier = tck_nvfp4_multiplier(scale, global);
 #pragma unroll
-    for (int i = 0; i < 8; i++)
-        codes |= (uint32_t)tck_e2m1_from_float(__fmul_rn(f[i], multiplier)) << (4 * i);
+    for (int i = 0; i < 8; i += 2)
+        codes |= tck_e2m1_pair(__fmul_rn(f[i], multiplier), __fmul_rn(f[i + 1], multiplier)) << (4 * i);
     if (pack >= run.row_packs)
         return;
     ((uint32_t *)run.quant_out)[row * run.row_packs + pack] = codes;

@@ -4,8 +4,6 @@
 #   TRTCOLL_NCCL_FOUND, TRTCOLL_NCCL_INCLUDE                 the daemon's executor knows NCCL, TRTCOLL_NCCL=1 is defined
 set(TRTCOLL_CUDA AUTO CACHE STRING "CUDA devices: ON, OFF, or AUTO (if the toolkit is there)")
 set_property(CACHE TRTCOLL_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(TRTCOLL_CUDA_ARCHITECTURES 80 90 100 120 CACHE STRING
-  "GPUs that kernels are compiled for; PTX of the lowest serves the others. Empty: no kernels, which is enough for tests without a GPU")
 set(TRTCOLL_CUDA_CACHE "" CACHE PATH "where compiled kernels are kept for other build directories; empty: nowhere")
 set(TRTCOLL_CUDA_OPTIONS "" CACHE STRING "more options for the compiler of kernels; -DTCK_WAIT_FOREVER: see kernels/cuda/wait.cuh")
 
@@ -28,6 +26,14 @@ if(TRTCOLL_CUDA)
     set(TRTCOLL_CUDA_FOUND TRUE)
   endif()
 endif()
+
+# Families (100f: 10.0 and 10.3; 120f: 12.0 and 12.1) have instructions that plain 100 and 120 lack; compilers know them from 12.9 on.
+set(architectures 80 90 100 120)
+if(TRTCOLL_CUDA_FOUND AND cuda_version GREATER_EQUAL 12090)
+  set(architectures 80 90 100f 120f)
+endif()
+set(TRTCOLL_CUDA_ARCHITECTURES ${architectures} CACHE STRING
+  "GPUs that kernels are compiled for; PTX of the lowest serves the others. Empty: no kernels, which is enough for tests without a GPU")
 
 if(TRTCOLL_CUDA_FOUND)
   find_path(TRTCOLL_NCCL_INCLUDE nccl.h HINTS ENV NCCL_HOME ${TRTCOLL_CUDA_INCLUDE} PATH_SUFFIXES include DOC "folder of nccl.h")
