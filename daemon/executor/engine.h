@@ -73,7 +73,8 @@ struct tcd_ex_engine_ops {
 
     /* ---- worker: requests in captured graphs (struct tcw_captured); all or none of these ---- */
 
-    /* Before attachment->job is looked at: returns when it is its turn among the replays of graphs, which it serves meanwhile. */
+    /* Before attachment->job is looked at: returns when it is its turn among those of other groups and the replays of graphs, which
+     * it serves meanwhile. */
     void (*await)(struct tcd_ex_attachment *attachment);
     /* Keeps attachment->job, which is prepared: 0, and its pins are taken; or a code with job->text. */
     int (*capture)(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan);

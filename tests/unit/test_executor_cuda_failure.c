@@ -259,11 +259,12 @@ static void test_detach_in_flight(void **state)
     struct group group, other;
     (void)state;
     open_world(&world, &group, 2, 0);
-    open_group(&world, &other, 78, COMMUNICATOR);
     for (unsigned i = 0; i < 5; ++i)
         for (unsigned r = 0; r < 2; ++r)
             submit(&group.members[r], 1);
+    /* Who is alone is enqueued ahead. */
     WORLD_UNTIL(atomic_load(&group.gate->ranks[0].launched) == 5);
+    open_group(&world, &other, 78, COMMUNICATOR);
     uint64_t behind[2];
     for (unsigned r = 0; r < 2; ++r) {
         behind[r] = submit(&other.members[r], 1);
@@ -273,6 +274,35 @@ static void test_detach_in_flight(void **state)
     for (unsigned r = 0; r < 2; ++r)
         expect(&other.members[r], behind[r], 0, 0xffff);
     prove_health(&world, &other, COMMUNICATOR);
+    world_close(&world);
+}
+
+/* Nobody waits behind another group whose clients still compute. */
+static void test_groups_apart(void **state)
+{
+    struct world world;
+    struct group group, other;
+    uint64_t numbers[2], later;
+    (void)state;
+    open_world(&world, &group, 2, 0);
+    open_group(&world, &other, 78, COMMUNICATOR);
+    for (unsigned r = 0; r < 2; ++r)
+        numbers[r] = submit(&group.members[r], 1);
+    client_ready(&group.members[0], numbers[0]);
+    for (unsigned i = 0; i < 20; ++i)
+        for (unsigned r = 0; r < 2; ++r) {
+            later = submit(&other.members[r], 1);
+            client_ready(&other.members[r], later);
+            if (r)
+                for (unsigned k = 0; k < 2; ++k)
+                    expect(&other.members[k], later, 0, 0xffff);
+        }
+    assert_int_equal(atomic_load(&group.gate->ranks[0].launched), 0);
+    client_ready(&group.members[1], numbers[1]);
+    for (unsigned r = 0; r < 2; ++r)
+        expect(&group.members[r], numbers[r], 0, 0xffff);
+    group_close(&world, &other);
+    group_close(&world, &group);
     world_close(&world);
 }
 
@@ -495,6 +525,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_abort_of_kernels),
         cmocka_unit_test(test_abort),
         cmocka_unit_test(test_detach_in_flight),
+        cmocka_unit_test(test_groups_apart),
         cmocka_unit_test(test_client_raises_done),
         cmocka_unit_test(test_executor_killed),
         cmocka_unit_test(test_dropped_in_use),

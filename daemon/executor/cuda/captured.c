@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { AWAIT_SPINS = 20 }; /* so many times as long as else one waits without sleeping for a stream: it wakes nobody */
+
 /* ---- keeping them ---- */
 
 static void forget(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured)
@@ -67,7 +69,7 @@ int tcd_cuda_captured_add(struct tcd_ex_attachment *attachment, struct tcd_ex_pl
         return rc;
     captured->index = index;
     captures->live[captures->count++] = (uint16_t)index;
-    /* From here on no lane of the communicator enqueues ahead of its client's stream: see tcd_cuda_captured_await. */
+    /* From here on no lane of the communicator enqueues ahead of its client's stream: see has_company. */
     atomic_fetch_add(&lane->communicator->captured, 1);
     return 0;
 }
@@ -160,21 +162,30 @@ bool tcd_cuda_captured_poll(struct tcd_ex_attachment *attachment)
 }
 
 /*
- * An entry of the ring may have been posted long before its stream comes to it, and a graph that stands before it there needs the
- * executor's stream first, this lane's or another one's of the communicator.
+ * Whether what is enqueued ahead of a client's stream could come before something that this stream has to pass first: a graph's request, or
+ * one of another group. Workers do not know in which order a client has posted to different rings, and even if nothing depends on anything,
+ * one engine's kernels would hold up those of another one for as long as it computes. So only who is alone enqueues ahead.
  */
+static bool has_company(const struct tcd_cuda_communicator *communicator)
+{
+    return atomic_load_explicit(&communicator->captured, memory_order_acquire) ||
+           atomic_load_explicit(&communicator->lanes, memory_order_acquire) > 1;
+}
+
+/* Then an entry of the ring is taken when its stream has come to it. */
 void tcd_cuda_captured_await(struct tcd_ex_attachment *attachment)
 {
     struct tcd_cuda_lane *lane = attachment->cuda;
     const struct tcw_sqe *head = &attachment->job.request.head;
     uint32_t pair = head->pair;
-    for (unsigned turn = 0; atomic_load_explicit(&lane->communicator->captured, memory_order_acquire); ++turn) {
+    const unsigned patience = attachment->crowded ? 1 : AWAIT_SPINS;
+    for (unsigned turn = 0; has_company(lane->communicator); ++turn) {
         if (tcd_cuda_words_is_ready(&lane->words, pair, attachment->requests) || is_lost(lane) || tcd_ex_attachment_stopping(attachment) ||
             lane->ending_ns || atomic_load_explicit(&lane->communicator->cancelled, memory_order_acquire))
             return;
         if (tcd_cuda_captured_poll(attachment))
             turn = 0;
         else
-            tcd_cuda_lane_pause(lane, turn);
+            tcd_cuda_lane_pause(lane, turn / patience);
     }
 }

@@ -38,9 +38,9 @@ struct tcd_cuda_communicator {
     struct tcd_cuda_communicator *next; /* main thread */
     uint64_t id;
     uint32_t rank, nranks;
-    unsigned lanes;       /* main thread: attachments that use it */
-    bool leaving;         /* main thread: it goes with the last of them */
-    uint64_t drop_cookie; /* DONE is owed then */
+    _Atomic unsigned lanes; /* attachments that use it; written by the main thread */
+    bool leaving;           /* main thread: it goes with the last of them */
+    uint64_t drop_cookie;   /* DONE is owed then */
     struct tcd_ex_engine *engine;
 
     struct tcd_order_log *log;

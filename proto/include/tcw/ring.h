@@ -79,8 +79,9 @@ struct tcw_words {
  * would leave the next replay waiting for a process that is gone.
  *
  * Order: an entry in the ring is posted by the host at once, the `ready` of a graph when its stream comes to it. An executor that keeps
- * captured requests therefore takes an entry only when its `ready` word is raised: then both come in the order of the client's streams,
- * and nothing that waits stands on the executor's stream before what it waits for. The price is that nothing is enqueued ahead.
+ * captured requests, or serves several rings with one communicator, therefore takes an entry only when its `ready` word is raised: then all
+ * come in the order of the client's streams, and nothing that waits stands on the executor's stream before what it waits for. The price is
+ * that nothing is enqueued ahead.
  *
  * An entry with TCW_SQE_CAPTURED | TCW_SQE_RELEASE (op TCW_OP_NOP) gives k back when no graph has it any more. All end with the ring.
  */

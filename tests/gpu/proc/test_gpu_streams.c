@@ -222,6 +222,33 @@ static void groups_body(struct proc_me *me)
     trtcoll_ctx_close(ctx);
 }
 
+/* One stream, first one group and then the other: what the executors enqueue must not wait for what comes behind it there. */
+static void sequence_body(struct proc_me *me)
+{
+    unsigned lane = *(unsigned *)me->arg;
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *groups[2] = {proc_group(me, ctx, "one"), proc_group(me, ctx, "other")};
+    struct gpu *gpu = gpu_open(ctx);
+    struct gpu_sum sums[2];
+
+    for (unsigned g = 0; g < 2; g++)
+        sums[g] = gpu_sum_make(gpu, groups[g], lane, 0, 4096u << (4 * g));
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        proc_reach(me, round);
+        for (unsigned g = 0; g < 2; g++)
+            gpu_sum_fill(gpu, &sums[g], (unsigned)me->rank, round + g, gpu->streams[0]);
+        for (unsigned k = 0; k < 8; k++)
+            CHECK_OK(gpu_sum_run(&sums[(round + k) % 2], gpu->streams[0], NULL));
+        gpu_drain(gpu, gpu->streams[0], PROC_PATIENCE_MS);
+        for (unsigned g = 0; g < 2; g++)
+            gpu_sum_check(gpu, &sums[g], round + g);
+    }
+    for (unsigned g = 0; g < 2; g++)
+        CHECK_OK(trtcoll_plan_release(sums[g].plan));
+    gpu_part(me, gpu);
+    trtcoll_ctx_close(ctx);
+}
+
 static void test_two_groups(void **state)
 {
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count()});
@@ -229,6 +256,7 @@ static void test_two_groups(void **state)
 
     (void)state;
     proc_run_all(daemon, (int)(gpu_count() > 3 ? 3 : 2), groups_body, &served, 30000);
+    proc_run_all(daemon, (int)(gpu_count() > 3 ? 3 : 2), sequence_body, &served, 30000);
     proc_daemon_finish(daemon);
 }
 
