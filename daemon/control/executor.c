@@ -523,7 +523,8 @@ static void on_heartbeat(uv_timer_t *timer)
 static bool opcode_needs_process(uint32_t opcode)
 {
     return opcode == TCD_EX_ALLOC || opcode == TCD_EX_ATTACH || opcode == TCD_EX_WORKSPACE || opcode == TCD_EX_PLAN ||
-           opcode == TCD_EX_MEM || opcode == TCD_EX_RECLAIM || opcode == TCD_EX_UNIQUE_ID || opcode == TCD_EX_COMM;
+           opcode == TCD_EX_MEM || opcode == TCD_EX_RECLAIM || opcode == TCD_EX_UNIQUE_ID || opcode == TCD_EX_COMM ||
+           opcode == TCD_EX_MULTICAST || opcode == TCD_EX_MULTICAST_JOIN || opcode == TCD_EX_MULTICAST_BIND;
 }
 
 static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,

@@ -44,6 +44,25 @@ static void test_starts_on_first_use(void **state)
     world_close(&world);
 }
 
+/* Nobody takes for done what only a process could have done: where none runs, one is started and asked. */
+static void test_nothing_is_done_by_nobody(void **state)
+{
+    (void)state;
+    static const uint32_t opcodes[] = {TCD_EX_MULTICAST, TCD_EX_MULTICAST_JOIN, TCD_EX_MULTICAST_BIND};
+    for (unsigned i = 0; i < sizeof opcodes / sizeof opcodes[0]; ++i) {
+        struct world world;
+        world_open(&world, 1);
+        struct tcd_ex_message message = world_message(&world, 0, opcodes[i]);
+        const int fds[2] = {STDIN_FILENO, STDIN_FILENO};
+        struct world_answer answer;
+        message.nranks = 1;
+        message.value = 2 << 20;
+        assert_int_equal(world_call(&world, 0, &message, fds, i, &answer), TCW_ENOTSUP); /* a host device has none */
+        assert_true(tcd_executor_pid(world.ranks[0].executor) > 0);
+        world_close(&world);
+    }
+}
+
 /* More requests at once than the socket takes: all are answered, in order. */
 static void test_many_requests_at_once(void **state)
 {
@@ -511,6 +530,7 @@ int main(int argc, char **argv)
     executor_fixture_main(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_starts_on_first_use),
+        cmocka_unit_test(test_nothing_is_done_by_nobody),
         cmocka_unit_test(test_many_requests_at_once),
         cmocka_unit_test(test_killed_while_running),
         cmocka_unit_test(test_dies_too_often),
