@@ -29,14 +29,16 @@ enum {
 
 /* Beginning of a workspace; zeroed when it is made. */
 struct tck_cuda_state {
-    uint64_t step;  /* runs that are over, as block 0 sees it */
+    uint64_t step;  /* runs that are over, as the block sees it that posts them */
     uint64_t fault; /* 0, or tcw_abort_pack: every later kernel ends at once */
     /* what waiting threads share, see wait.cuh */
     uint64_t asked_ns;    /* when somebody last looked at the host's words */
     uint64_t deadline_ns; /* what was found there */
     uint32_t finished;    /* blocks of the launch at hand that have come to its end: see signal.cuh */
     uint32_t reserved32;
-    uint64_t reserved[11];
+    uint64_t reserved0;
+    uint64_t began_step, began_ns; /* the run at hand, and when its first block began: see tck_turn_since */
+    uint64_t reserved[8];
 };
 
 /*

@@ -100,6 +100,6 @@ extern "C" __global__ void __launch_bounds__(512) tck_finalize(const __grid_cons
         uint4 here;
         tck_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + ranks + threadIdx.x, threadIdx.x, &here);
     }
-    tck_turn_leave(args, turn, entry, dirty, start_ns);
+    tck_turn_leave(args, turn, entry, dirty, blockIdx.x == 0, start_ns);
     tck_signal(args);
 }

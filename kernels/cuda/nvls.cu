@@ -333,7 +333,7 @@ template <class T, class Form, bool ROWS> TCK_DEVICE void tck_nvls_run(const str
         tck_nvls_finish_norm<T>(args, form, walk, &sums);
     else
         tck_nvls_finish_plain<T>(args, form, walk);
-    tck_turn_leave(args, turn, entry, form.dirty(), start_ns);
+    tck_turn_leave(args, turn, entry, form.dirty(), blockIdx.x == 0, start_ns);
 }
 
 #define TCK_NVLS_KERNELS(form, type)                                                                                                       \

@@ -129,7 +129,7 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_plain(const struct tck_cud
         out[at] = bias ? T::add(v, bias[at % args.run.row_packs]) : v;
     }
     if (N != 1)
-        tck_turn_leave(args, turn, entry, tck_dirty_behind(args), start_ns);
+        tck_turn_leave(args, turn, entry, tck_dirty_behind(args), blockIdx.x == 0, start_ns);
     else if (own == 0)
         tck_alone_leave(args, steps, start_ns);
 }
@@ -245,7 +245,7 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_norm(const struct tck_cuda
         }
     }
     if (N != 1)
-        tck_turn_leave(args, turn, entry, tck_dirty_behind(args), start_ns);
+        tck_turn_leave(args, turn, entry, tck_dirty_behind(args), blockIdx.x == 0, start_ns);
     else if (first)
         tck_alone_leave(args, steps, start_ns);
 }

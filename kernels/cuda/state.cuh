@@ -3,7 +3,7 @@
  *
  *   begin   every thread, once the stream's earlier work is visible: which buffer, what to clear, has the group failed
  *   enter   every thread, behind its first pushes: marks the block's door, and writes those of blocks that this launch lacks
- *   leave   every thread, last of all: writes the block's door; block 0 posts the record
+ *   leave   every thread, last of all: writes the block's door; one block posts the record
  *
  * Two launches at the same time would share buffers. Then some block enters by a door that another one has not left, and the group ends
  * with EBUSY.
@@ -173,6 +173,24 @@ TCK_DEVICE struct tck_entry tck_turn_enter(const struct tck_cuda_args &args, con
     return entry;
 }
 
+/*
+ * When the run began, for the block that posts its record where that is not block 0: it may start waves of blocks later, or in another
+ * launch. Block 0 of the first launch says it; a block that starts at the same time may miss that, and takes its own start. All threads,
+ * once they have entered.
+ */
+TCK_DEVICE uint64_t tck_turn_since(const struct tck_cuda_args &args, const struct tck_turn &turn, bool posts, uint64_t start_ns)
+{
+    uint64_t *began = &tck_state(args.link, args.link.rank)->began_step, step, ns;
+    if (threadIdx.x != 0 || turn.dead)
+        return start_ns;
+    if (blockIdx.x == 0 && args.run.first_token == 0)
+        asm volatile("st.volatile.global.v2.u64 [%0], {%1, %2};" ::"l"(began), "l"(turn.step + 1), "l"(start_ns) : "memory");
+    if (!posts)
+        return start_ns;
+    asm volatile("ld.volatile.global.v2.u64 {%0, %1}, [%2];" : "=l"(step), "=l"(ns) : "l"(began) : "memory");
+    return step == turn.step + 1 ? ns : start_ns;
+}
+
 /* Posted writes without a fence: one sector, in this order; a reader that sees half of a record sees times that do not fit. */
 TCK_DEVICE void tck_record_post(const struct tck_cuda_args &args, uint64_t step, uint64_t start_ns)
 {
@@ -185,10 +203,10 @@ TCK_DEVICE void tck_record_post(const struct tck_cuda_args &args, uint64_t step,
 
 /*
  * Every thread, as soon as it waits for nothing any more; what it still has to store of its results comes better behind this. `dirty` as
- * for enter; `start_ns` is looked at in block 0 only.
+ * for enter. `posts`: in one block, one that ends with the launch; `start_ns` is looked at there only.
  */
 TCK_DEVICE void tck_turn_leave(const struct tck_cuda_args &args, const struct tck_turn &turn, const struct tck_entry &entry, uint64_t dirty,
-                               uint64_t start_ns)
+                               bool posts, uint64_t start_ns)
 {
     __syncthreads();
     if (turn.dead)
@@ -198,7 +216,7 @@ TCK_DEVICE void tck_turn_leave(const struct tck_cuda_args &args, const struct tc
     if (threadIdx.x != 0)
         return;
     tck_door_write(args, turn, blockIdx.x, dirty);
-    if (blockIdx.x == 0 && args.run.flags & TCK_CUDA_LAST) {
+    if (posts && args.run.flags & TCK_CUDA_LAST) {
         tck_record_post(args, turn.step + 1, start_ns);
         tck_state(args.link, args.link.rank)->step = turn.step + 1;
     }

@@ -59,7 +59,9 @@ static int shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_t
     uint32_t tokens = tokens_of_launch(args->run.tokens, most), shard = tck_twoshot_shard(tokens * args->run.row_packs, n);
     /* as many blocks as it takes for threads to have one pack each: long messages go better in many waves of blocks */
     uint32_t threads = NARROWEST, blocks = least(target->blocks ? target->blocks : TCK_CUDA_MOST_BLOCKS, TCK_CUDA_MOST_BLOCKS);
-    while (threads < TCK_TWOSHOT_MOST_plain(n) && (uint64_t)n * shard > (uint64_t)threads * target->multiprocessors)
+    /* and no wider than lets a block of every shard in, where few multiprocessors are ours: these wait for each other */
+    while (threads < TCK_TWOSHOT_MOST_plain(n) && (uint64_t)n * shard > (uint64_t)threads * target->multiprocessors &&
+           tck_cuda_resident(target, 2 * threads) >= n)
         threads *= 2;
     *shape = (struct tck_cuda_shape){
         .grid = for_all_shards(blocks, quotient_up(shard, threads), n), .threads = threads, .cluster = 1, .tokens = tokens};

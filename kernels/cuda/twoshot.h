@@ -8,6 +8,8 @@
 
 #include "arith/hd.h"
 
+#include <stdbool.h>
+
 /* Threads of a block, at most, in kernels for `ranks`, 0 being those for any number: who waits for eight at once needs registers. */
 #define TCK_TWOSHOT_MOST_plain(ranks) ((ranks) == 8 ? 512 : 1024)
 #define TCK_TWOSHOT_MOST_norm(ranks)  512
@@ -27,6 +29,16 @@ TCK_HD uint32_t tck_twoshot_first(uint32_t tokens, uint32_t nranks, uint32_t ran
 {
     uint32_t rest = tokens % nranks;
     return rank * (tokens / nranks) + (rank < rest ? rank : rest);
+}
+
+/*
+ * Whether the blocks (norm form: of a cluster, the first) that work on part `part` of `parts` of this shard post the end of the run. One of
+ * a launch does, and ends with it: the first shard is never shorter than others, its last part begins last, or has one of the longest
+ * (`rows`; 0: plain form).
+ */
+TCK_HD bool tck_twoshot_posts(uint32_t shard, uint32_t part, uint32_t parts, uint32_t rows)
+{
+    return shard == 0 && part == (rows ? (rows - 1) % parts : parts - 1);
 }
 
 #endif

@@ -107,6 +107,7 @@ template <class T, int NR> struct tck_rows_flow {
 
     TCK_MEMBER void all(uint64_t start)
     {
+        const bool posts = tck_twoshot_posts(shard, share.part, share.parts, end) && place.block == 0;
         load_next(); /* at the same time as the state */
         two.turn = tck_turn_begin(two.args.link);
         if (two.turn.dead)
@@ -115,6 +116,7 @@ template <class T, int NR> struct tck_rows_flow {
         for (uint32_t i = 0; i < ahead && sent < end; i++)
             push();
         const struct tck_entry entry = tck_turn_enter(two.args, two.turn, 0);
+        start = tck_turn_since(two.args, two.turn, posts, start);
         two.clear_dirty();
         gamma = tck_load_gamma<T>(two.run, pack_of(0));
         factor = tck_quant_factor(two.run);
@@ -123,7 +125,7 @@ template <class T, int NR> struct tck_rows_flow {
             push();
             finish(at);
         }
-        tck_turn_leave(two.args, two.turn, entry, 0, start);
+        tck_turn_leave(two.args, two.turn, entry, 0, posts, start);
     }
 };
 

@@ -53,6 +53,7 @@ template <class T, int NR> struct tck_plain_flow {
 
     TCK_MEMBER void all(uint64_t start)
     {
+        const bool posts = tck_twoshot_posts(shard, share.part, share.parts, 0);
         load_next(); /* at the same time as the state */
         two.turn = tck_turn_begin(two.args.link);
         if (two.turn.dead)
@@ -61,13 +62,14 @@ template <class T, int NR> struct tck_plain_flow {
         for (int i = 0; i < TCK_TWOSHOT_AHEAD && sent < end; i++)
             push();
         const struct tck_entry entry = tck_turn_enter(two.args, two.turn, 0);
+        start = tck_turn_since(two.args, two.turn, posts, start);
         two.clear_dirty();
 #pragma unroll 1
         for (uint32_t at = own; at < end; at += stride) {
             push();
             ((uint4 *)two.run.out)[first + at] = share.set ? two.receive(1, shard, at) : make(at);
         }
-        tck_turn_leave(two.args, two.turn, entry, 0, start);
+        tck_turn_leave(two.args, two.turn, entry, 0, posts, start);
     }
 };
 

@@ -41,6 +41,36 @@ static uint64_t slot_packs(const struct tck_cuda_args *args, const struct tck_cu
     return tck_twoshot_shard((uint32_t)shape->tokens * args->run.row_packs, args->link.nranks);
 }
 
+/* Whether this block or cluster has a pack or row of its shard to work on. */
+static bool has_work(const struct tck_cuda_args *args, const struct tck_cuda_shape *shape, uint32_t shard, uint32_t part)
+{
+    const uint32_t n = args->link.nranks, tokens = (uint32_t)shape->tokens;
+    if (args->run.residual_in)
+        return part < tck_twoshot_tokens(tokens, n, shard);
+    uint64_t packs = (uint64_t)tokens * args->run.row_packs, first = shard * slot_packs(args, shape);
+    return first + (uint64_t)part * shape->threads < packs;
+}
+
+/* On every rank one of the blocks or clusters posts the end of the run, and it is one that has to wait for others. */
+static void check_posts(const struct tck_cuda_args *args, const struct tck_cuda_shape *shape)
+{
+    const uint32_t n = args->link.nranks, count = shape->grid / shape->cluster, parts = count / n;
+    for (uint32_t rank = 0; rank < n; rank++) {
+        unsigned posts = 0;
+        for (uint32_t number = 0; number < count; number++) {
+            uint32_t shard = (rank + number % n) % n, part = number / n;
+            uint32_t rows = args->run.residual_in ? tck_twoshot_tokens((uint32_t)shape->tokens, n, shard) : 0;
+            if (shard || !tck_twoshot_posts(shard, part, parts, rows)) {
+                assert_false(tck_twoshot_posts(shard, part, parts, rows));
+                continue;
+            }
+            posts++;
+            assert_true(has_work(args, shape, shard, part));
+        }
+        assert_int_equal(posts, 1);
+    }
+}
+
 static void check(const struct tck_cuda_args *args, const struct tck_cuda_target *target)
 {
     const uint32_t n = args->link.nranks;
@@ -53,6 +83,7 @@ static void check(const struct tck_cuda_args *args, const struct tck_cuda_target
     assert_in_range(shape.threads, 32, args->run.residual_in ? TCK_TWOSHOT_MOST_norm(n) : TCK_TWOSHOT_MOST_plain(n));
     assert_true(args->run.residual_in || shape.cluster == 1);
     assert_true(target->compute >= 90 || shape.cluster == 1);
+    check_posts(args, &shape);
 }
 
 static void test_every_launch_is_possible(void **state)
@@ -100,6 +131,19 @@ static void test_long_messages_come_in_waves(void **state)
     assert_true(shape.grid > 3 * h200.multiprocessors);
 }
 
+/* As clients of MPS may have: the blocks of a part, which wait for each other, are there at the same time. */
+static void test_few_multiprocessors(void **state)
+{
+    (void)state;
+    for (uint32_t multiprocessors = 1; multiprocessors <= 16; multiprocessors++)
+        for (uint32_t n = 2; n <= TCK_CUDA_RANKS; n++) {
+            struct tck_cuda_target target = h200;
+            struct tck_cuda_args args = make_args(n, 2048, 8192, false);
+            target.multiprocessors = multiprocessors;
+            assert_true(tck_cuda_resident(&target, shape_of(&args, &target).threads) >= n);
+        }
+}
+
 /* 4 GPUs, 256 KB: all multiprocessors have some of it. */
 static void test_short_messages_are_spread(void **state)
 {
@@ -124,11 +168,9 @@ static void test_a_row_must_fit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_launch_is_possible),
-        cmocka_unit_test(test_all_ranks_cut_alike),
-        cmocka_unit_test(test_long_messages_come_in_waves),
-        cmocka_unit_test(test_short_messages_are_spread),
-        cmocka_unit_test(test_a_row_must_fit),
+        cmocka_unit_test(test_every_launch_is_possible),    cmocka_unit_test(test_all_ranks_cut_alike),
+        cmocka_unit_test(test_long_messages_come_in_waves), cmocka_unit_test(test_few_multiprocessors),
+        cmocka_unit_test(test_short_messages_are_spread),   cmocka_unit_test(test_a_row_must_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
