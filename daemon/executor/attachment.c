@@ -28,9 +28,33 @@ static void workspace_free(struct tcd_ex_workspace *workspace)
     free(workspace);
 }
 
+static void free_all(void *arg)
+{
+    struct tcd_ex_workspace *workspace = arg;
+    while (workspace) {
+        struct tcd_ex_workspace *next = workspace->next;
+        workspace_free(workspace);
+        workspace = next;
+    }
+}
+
+/*
+ * A list that nobody uses any more. A GPU's driver may wait for the device before it unmaps anything, and what runs there may wait for
+ * another group's client: not in the main thread, nor in a worker.
+ */
+static void workspaces_leave(const struct tcd_ex_attachment *attachment, struct tcd_ex_workspace *first)
+{
+    struct tcd_ex_engine *engine = attachment->engine;
+    if (first && engine->device)
+        tcd_ex_chores_start(engine->chores, "unmapping a workspace", TCD_EX_UNLIMITED, free_all, first);
+    else
+        free_all(first);
+}
+
 /* Older generations go when no plan uses them; the newest stays for the plans to come. */
 static void workspaces_trim_locked(struct tcd_ex_attachment *attachment)
 {
+    struct tcd_ex_workspace *unused = NULL;
     if (!attachment->workspaces)
         return;
     for (struct tcd_ex_workspace **at = &attachment->workspaces->next; *at;) {
@@ -40,8 +64,10 @@ static void workspaces_trim_locked(struct tcd_ex_attachment *attachment)
             continue;
         }
         *at = workspace->next;
-        workspace_free(workspace);
+        workspace->next = unused;
+        unused = workspace;
     }
+    workspaces_leave(attachment, unused);
 }
 
 static struct tcd_ex_workspace *workspace_find(struct tcd_ex_attachment *attachment, uint64_t generation)
@@ -86,7 +112,7 @@ int tcd_ex_attachment_workspace(struct tcd_ex_attachment *attachment, const stru
         if (!text[0])
             snprintf(text, TCW_TEXT_BYTES, "workspace generation %llu cannot be used: %s",
                      (unsigned long long)message->workspace_generation, tcw_error_text(rc));
-        workspace_free(workspace);
+        workspaces_leave(attachment, workspace);
         return rc;
     }
     pthread_mutex_lock(&attachment->lock);
@@ -274,11 +300,7 @@ static void attachment_unmap(struct tcd_ex_attachment *attachment)
     while ((plan = tcd_ex_handle_map_pop(&attachment->plans)))
         tcd_ex_plan_free(plan);
     tcd_ex_handle_map_free(&attachment->plans);
-    while (attachment->workspaces) {
-        struct tcd_ex_workspace *workspace = attachment->workspaces;
-        attachment->workspaces = workspace->next;
-        workspace_free(workspace);
-    }
+    workspaces_leave(attachment, attachment->workspaces);
     if (attachment->ops->detach)
         attachment->ops->detach(attachment);
     if (attachment->epoll >= 0)

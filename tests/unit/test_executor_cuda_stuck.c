@@ -223,6 +223,37 @@ static void test_unmapping(void **state)
     world_close(&world);
 }
 
+/* Nor for the workspaces of a group that leaves: the others are served meanwhile. */
+static void test_unmapping_workspaces(void **state)
+{
+    const struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, 8, 64);
+    struct world world;
+    struct group group, other;
+    uint64_t numbers[2];
+    (void)state;
+    world_open(&world, 2);
+    open_group(&world, &other);
+    group_open(&world, &group, 78, COMMUNICATOR);
+    group_workspace(&world, &group, 16 << 20);
+    group_plan(&world, &group, 9, &desc, TCW_STRATEGY_ONESHOT, 1);
+    settle(&world, 0, 2, 0);
+    write_fault("cuMemUnmap", "hang", world.executors[0].pid);
+    group_close(&world, &group);
+    settle(&world, 0, 1, 1);
+    expect_life(&world, 0);
+    for (unsigned r = 0; r < 2; ++r) {
+        numbers[r] = submit(&other.members[r]);
+        client_ready(&other.members[r], numbers[r]);
+    }
+    for (unsigned r = 0; r < 2; ++r)
+        assert_int_equal(client_reap(&other.members[r]).result, 0);
+    assert_int_equal(world.report_count, 0);
+    group_close(&world, &other);
+    assert_int_equal(kill(world.executors[0].pid, SIGKILL), 0);
+    assert_int_equal(executor_wait(&world.executors[0]), -1);
+    world_close(&world);
+}
+
 /* The library is made ready beforehand; when that fails it is said, and nothing else suffers. */
 static void test_library(void **state)
 {
@@ -278,10 +309,15 @@ int main(int argc, char **argv)
     if (!executor_cuda_is_there())
         return 77;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_first_sum, no_faults),  cmocka_unit_test_setup(test_dropped, no_faults),
-        cmocka_unit_test_setup(test_request, no_faults),    cmocka_unit_test_setup(test_waiting_for_client, no_faults),
-        cmocka_unit_test_setup(test_allocation, no_faults), cmocka_unit_test_setup(test_unmapping, no_faults),
-        cmocka_unit_test_setup(test_library, no_faults),    cmocka_unit_test_setup(test_library_hangs, no_faults),
+        cmocka_unit_test_setup(test_first_sum, no_faults),
+        cmocka_unit_test_setup(test_dropped, no_faults),
+        cmocka_unit_test_setup(test_request, no_faults),
+        cmocka_unit_test_setup(test_waiting_for_client, no_faults),
+        cmocka_unit_test_setup(test_allocation, no_faults),
+        cmocka_unit_test_setup(test_unmapping, no_faults),
+        cmocka_unit_test_setup(test_unmapping_workspaces, no_faults),
+        cmocka_unit_test_setup(test_library, no_faults),
+        cmocka_unit_test_setup(test_library_hangs, no_faults),
     };
     int failed = cmocka_run_group_tests_name("executor: cuda, threads that stand still", tests, NULL, NULL);
     unlink(faults);
