@@ -29,6 +29,7 @@ struct tcd_ex_workspace {
     const struct tcd_ex_engine_ops *ops;
     struct tck_comm *host;      /* host devices */
     struct tck_cuda_comm *cuda; /* CUDA devices */
+    uint64_t runs;              /* of our kernels there, enqueued so far: the worker's */
     uint32_t mapped;
     struct tck_memory ranks[TCW_MAX_RANKS];
 };

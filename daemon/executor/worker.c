@@ -156,7 +156,7 @@ static void sleep_until_woken(struct tcd_ex_attachment *attachment)
 /* Looks at the ring for a while after the last request. False: nothing came, time to sleep. */
 static bool spin(struct tcd_ex_attachment *attachment)
 {
-    const uint64_t times = expects_replays(attachment) ? REPLAY_SPINS : 1;
+    const uint64_t times = expects_replays(attachment) && !attachment->crowded ? REPLAY_SPINS : 1;
     const uint64_t until = tcw_now_ns() + attachment->spin_us * 1000ull * times;
     for (unsigned i = 1;; ++i) {
         if (tcw_ring_pending(&attachment->ring) || tcd_ex_attachment_stopping(attachment))

@@ -110,6 +110,15 @@ static uint64_t enqueue_limit(const struct tcd_ex_attachment *attachment)
     return tcw_now_ns() + (deadline_ns ? deadline_ns : ENQUEUE_MS * MS);
 }
 
+/* As which step a kernel of ours records this run; 0: none does. */
+static uint64_t count_step(const struct tcd_cuda_flight *flight)
+{
+    struct tcd_ex_workspace *workspace = flight->plan->workspace;
+    if (!workspace || !workspace->cuda || !flight->run->tokens || tcd_cuda_operation_is_library(&flight->plan->desc, flight->run->strategy))
+        return 0;
+    return ++workspace->runs;
+}
+
 /* Everything of one request, into the stream. The caller holds the communicator's lock and has its turn. */
 static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
 {
@@ -121,7 +130,7 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
         flight->captured ? tcd_cuda_words_replayed(&lane->words, flight->pair, communicator->ended_address, ticket)
                          : tcd_cuda_words_done(&lane->words, flight->pair, flight->number, communicator->ended_address, ticket);
     CUstream stream = NULL;
-    CUresult result = tcd_cuda_sides_turn(&communicator->sides, &stream);
+    CUresult result = tcd_cuda_sides_turn(&communicator->sides, &attachment->page->device, &stream);
     const struct tcd_cuda_operation operation = {
         .device = attachment->engine->device,
         .communicator = communicator,
@@ -148,8 +157,7 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
     }
     if (rc != 1)
         result = tcd_cuda_words_write_end(&end, stream);
-    if (result == CUDA_SUCCESS)
-        result = tcd_cuda_sides_enqueued(&communicator->sides);
+    tcd_cuda_sides_enqueued(&communicator->sides, &attachment->page->device, rc < 0 ? 0 : count_step(flight));
     if (result != CUDA_SUCCESS)
         tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
     flight->ticket = ticket;

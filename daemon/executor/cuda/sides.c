@@ -1,16 +1,14 @@
 #include "sides.h"
 
-#include <stdbool.h>
-
 enum {
-    SETTLING = 4,      /* requests of a series before its first event: the change of sides is over then */
-    MEASURED = 16,     /* and between its events */
-    FIRST_PAUSE = 256, /* requests; grows with every trial, */
-    LONGEST_PAUSE = 16384,
+    SETTLING = 4,       /* requests of a series before those that are measured: the change of sides is over then */
+    MEASURED = 16,      /* those */
+    FIRST_PAUSE = 256,  /* requests; grows with every trial, */
+    MOST_PAUSE = 16384, /* up to here */
+    OLDEST = 1024,      /* requests of a trial, then it is given up: others come in between, or records are missing */
+    CLEARLY_NS = 1500,  /* what a request must be faster by: less is noise, a wrong side costs several times as much */
 };
-
-/* What a series must be faster by: less is noise, a wrong side costs several times as much. */
-static const float CLEARLY_US = 1.5f;
+_Static_assert(TCD_CUDA_SERIES *(SETTLING + MEASURED) < TCW_DEVICE_RECORDS, "all of a trial is there when it is judged");
 
 CUresult tcd_cuda_sides_open(struct tcd_cuda_sides *sides)
 {
@@ -22,28 +20,14 @@ CUresult tcd_cuda_sides_open(struct tcd_cuda_sides *sides)
         result = driver->cuStreamCreateWithPriority(&sides->streams[i], CU_STREAM_NON_BLOCKING, greatest);
     if (result == CUDA_SUCCESS)
         result = driver->cuEventCreate(&sides->order, CU_EVENT_DISABLE_TIMING);
-    for (unsigned i = 0; i < TCD_CUDA_SERIES && result == CUDA_SUCCESS; ++i) {
-        result = driver->cuEventCreate(&sides->begun[i], CU_EVENT_DEFAULT);
-        if (result == CUDA_SUCCESS)
-            result = driver->cuEventCreate(&sides->ended[i], CU_EVENT_DEFAULT);
-    }
     sides->rest = sides->pause = FIRST_PAUSE;
     return result;
 }
 
-static void destroy_event(CUevent event)
-{
-    if (event)
-        tck_cuda_driver()->cuEventDestroy(event);
-}
-
 void tcd_cuda_sides_close(struct tcd_cuda_sides *sides)
 {
-    for (unsigned i = 0; i < TCD_CUDA_SERIES; ++i) {
-        destroy_event(sides->begun[i]);
-        destroy_event(sides->ended[i]);
-    }
-    destroy_event(sides->order);
+    if (sides->order)
+        tck_cuda_driver()->cuEventDestroy(sides->order);
     for (unsigned i = 0; i < TCD_CUDA_SIDES; ++i)
         if (sides->streams[i])
             tck_cuda_driver()->cuStreamDestroy(sides->streams[i]);
@@ -63,47 +47,65 @@ CUresult tcd_cuda_sides_query(const struct tcd_cuda_sides *sides)
 
 /* ---- trials ---- */
 
-unsigned tcd_cuda_sides_choose(const float *ms, unsigned home)
+static void end_trial(struct tcd_cuda_sides *sides)
 {
-    float best[TCD_CUDA_SIDES] = {ms[0], ms[1]};
-    /* The fastest of each: whatever else a client does in between makes series longer, never shorter. */
-    for (unsigned i = 2; i < TCD_CUDA_SERIES; ++i)
-        if (ms[i] < best[i % TCD_CUDA_SIDES])
-            best[i % TCD_CUDA_SIDES] = ms[i];
-    return best[1] + CLEARLY_US * MEASURED / 1000 < best[0] ? !home : home;
-}
-
-/* Once all series are over. */
-static CUresult judge(struct tcd_cuda_sides *sides)
-{
-    float ms[TCD_CUDA_SERIES];
-    CUresult result = tck_cuda_driver()->cuEventQuery(sides->ended[TCD_CUDA_SERIES - 1]);
-    if (result != CUDA_SUCCESS)
-        return result == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : result;
-    for (unsigned i = 0; i < TCD_CUDA_SERIES && result == CUDA_SUCCESS; ++i)
-        result = tck_cuda_driver()->cuEventElapsedTime(&ms[i], sides->begun[i], sides->ended[i]);
-    if (result != CUDA_SUCCESS)
-        return result;
-    sides->home = tcd_cuda_sides_choose(ms, sides->home);
     sides->rest = sides->pause;
-    sides->pause = sides->pause * 2 < LONGEST_PAUSE ? sides->pause * 2 : LONGEST_PAUSE;
-    sides->series = 0;
-    ++sides->trials;
-    return CUDA_SUCCESS;
+    sides->pause = sides->pause * 2 < MOST_PAUSE ? sides->pause * 2 : MOST_PAUSE;
+    sides->series = sides->count = sides->age = 0;
 }
 
+static bool is_recorded(const struct tcw_device_progress *progress, uint64_t step)
+{
+    return atomic_load_explicit(&progress->records[step % TCW_DEVICE_RECORDS].step, memory_order_acquire) == step;
+}
+
+/* The time between the kernels of a series. UINT64_MAX: something is missing. */
+static uint64_t measure(const struct tcw_device_progress *progress, uint64_t last)
+{
+    uint64_t between_ns = 0;
+    for (uint64_t step = last - MEASURED; step < last; ++step) {
+        const struct tcw_device_record *one = &progress->records[step % TCW_DEVICE_RECORDS],
+                                       *next = &progress->records[(step + 1) % TCW_DEVICE_RECORDS];
+        if (!is_recorded(progress, step) || !is_recorded(progress, step + 1))
+            return UINT64_MAX;
+        between_ns += next->start_ns > one->end_ns ? next->start_ns - one->end_ns : 0;
+    }
+    return between_ns;
+}
+
+/* Once all series are over. Without a clear answer one stays at home. */
+static void judge(struct tcd_cuda_sides *sides)
+{
+    uint64_t best[TCD_CUDA_SIDES] = {UINT64_MAX, UINT64_MAX};
+    /* The fastest of each side: whatever else a client does in between makes series longer, never shorter. */
+    for (unsigned i = 0; i < TCD_CUDA_SERIES; ++i) {
+        uint64_t ns = measure(sides->progress, sides->last[i]);
+        if (ns < best[i % TCD_CUDA_SIDES])
+            best[i % TCD_CUDA_SIDES] = ns;
+    }
+    if (best[0] != UINT64_MAX && best[1] != UINT64_MAX) {
+        ++sides->trials;
+        if (best[1] + MEASURED * CLEARLY_NS < best[0])
+            sides->home = !sides->home;
+    }
+    end_trial(sides);
+}
+
+/* Series take turns, beginning at home. */
 static unsigned wanted(const struct tcd_cuda_sides *sides)
 {
     const bool away = !sides->rest && sides->series < TCD_CUDA_SERIES && sides->series % TCD_CUDA_SIDES;
     return away ? !sides->home : sides->home;
 }
 
-CUresult tcd_cuda_sides_turn(struct tcd_cuda_sides *sides, CUstream *stream)
+CUresult tcd_cuda_sides_turn(struct tcd_cuda_sides *sides, const struct tcw_device_progress *progress, CUstream *stream)
 {
     const struct tck_cuda_driver *driver = tck_cuda_driver();
-    CUresult result = sides->series == TCD_CUDA_SERIES ? judge(sides) : CUDA_SUCCESS;
+    CUresult result = CUDA_SUCCESS;
+    if (sides->series == TCD_CUDA_SERIES && progress == sides->progress && is_recorded(progress, sides->last[TCD_CUDA_SERIES - 1]))
+        judge(sides);
     const unsigned side = wanted(sides);
-    if (result == CUDA_SUCCESS && side != sides->side) {
+    if (side != sides->side) {
         result = driver->cuEventRecord(sides->order, sides->streams[sides->side]);
         if (result == CUDA_SUCCESS)
             result = driver->cuStreamWaitEvent(sides->streams[side], sides->order, 0);
@@ -114,22 +116,27 @@ CUresult tcd_cuda_sides_turn(struct tcd_cuda_sides *sides, CUstream *stream)
     return result;
 }
 
-CUresult tcd_cuda_sides_enqueued(struct tcd_cuda_sides *sides)
+void tcd_cuda_sides_enqueued(struct tcd_cuda_sides *sides, const struct tcw_device_progress *progress, uint64_t step)
 {
-    CUresult result = CUDA_SUCCESS;
+    const bool follows = step && step == sides->step + 1 && progress == sides->progress;
     if (sides->rest) {
         --sides->rest;
-        return CUDA_SUCCESS;
+        return;
+    }
+    if (++sides->age > OLDEST) {
+        end_trial(sides);
+        return;
     }
     if (sides->series == TCD_CUDA_SERIES)
-        return CUDA_SUCCESS;
-    ++sides->count;
-    if (sides->count == SETTLING)
-        result = tck_cuda_driver()->cuEventRecord(sides->begun[sides->series], sides->streams[sides->side]);
+        return;
+    /* A series is of requests that follow each other directly, a trial of one lane. */
+    if (progress != sides->progress)
+        sides->series = 0;
+    sides->count = follows ? sides->count + 1 : 0;
+    sides->progress = progress;
+    sides->step = step;
     if (sides->count == SETTLING + MEASURED) {
-        result = tck_cuda_driver()->cuEventRecord(sides->ended[sides->series], sides->streams[sides->side]);
+        sides->last[sides->series++] = step;
         sides->count = 0;
-        ++sides->series;
     }
-    return result;
 }
