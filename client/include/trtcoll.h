@@ -326,7 +326,8 @@ enum { TRTCOLL_REFORM_SHRINK = 1u << 0 };
  * flags      0: same size, same ranks; waits for missing ranks to join again under the same name (a restarted engine calls
  *            trtcoll_group_join or _create). TRTCOLL_REFORM_SHRINK: survivors only; ranks become dense, keeping their order.
  * Collective over the survivors: all call it with the same flags. All plans of the group are gone afterwards (release them, make new ones);
- * events of requests in flight report the failure.
+ * events of requests in flight report the failure. A rank whose run has just failed need not wait for the daemon to say so to the group:
+ * the call does, for 2 s at most.
  *
  * Returns 0 or: EINVAL (the group is not broken), EMISMATCH (flags differ), ETIMEOUT (names the absent ranks), EPEERDEAD (another member
  * died: call again), ECONN, EDRAIN. Since 0.1.

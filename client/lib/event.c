@@ -8,13 +8,13 @@
 #include "member.h"
 #include "served.h"
 
-#include <poll.h>
 #include <string.h>
 #include <time.h>
 
 enum {
     SLAB_EVENTS = 64,
     LONGEST_NAP_US = 200, /* on GPUs: between two looks at a stream */
+    DETAILS_MS = 50,      /* of a failure: a few round trips to the daemon */
 };
 
 struct tcc_event_slab {
@@ -208,23 +208,6 @@ static void wait_until(struct trtcoll_event *event, uint64_t deadline_ns)
         wait_for_mark(event, deadline_ns);
 }
 
-/* Codes that end a whole group instance, so that the group knows more about them than the request does. */
-static bool breaks_group(int code)
-{
-    switch (code) {
-    case TRTCOLL_ETIMEOUT:
-    case TRTCOLL_EPEERDEAD:
-    case TRTCOLL_EMISMATCH:
-    case TRTCOLL_EEXECUTOR:
-    case TRTCOLL_EABORTED:
-    case TRTCOLL_EDEVICE:
-    case TRTCOLL_ENODE:
-        return true;
-    default:
-        return false;
-    }
-}
-
 int tcc_event_result(struct trtcoll_event *event)
 {
     struct tcw_error failure;
@@ -233,7 +216,7 @@ int tcc_event_result(struct trtcoll_event *event)
         return 0;
     if (event->result == TRTCOLL_ECONN && tcc_rpc_gone(&event->ctx->rpc))
         return tcc_rpc_fail_gone(&event->ctx->rpc);
-    if (breaks_group(event->result) && tcc_member_failure(event->member, &failure) && failure.code == event->result)
+    if (tcc_member_breaks_with(event->result) && tcc_member_failure(event->member, &failure) && failure.code == event->result)
         return tcc_fail_wire(&failure, event->member->name);
     tcc_fail(event->result, "a run of plan %u of group %s failed: %s", event->plan_id, event->member->name,
              trtcoll_error_text(event->result));
@@ -242,24 +225,6 @@ int tcc_event_result(struct trtcoll_event *event)
         tcc_error()->pid = event->member->ready.peers[event->rank].pid;
     tcw_text_set(tcc_error()->group, sizeof(tcc_error()->group), event->member->name);
     return event->result;
-}
-
-/*
- * An executor's completion can be faster than the daemon's account of what happened. A wait has the time for it: a few round trips,
- * bounded, and only after a failure.
- */
-static void await_details(struct trtcoll_event *event)
-{
-    uint64_t deadline_ns = tcc_deadline_after(tcw_now_ns(), 50);
-    struct pollfd readable = {.fd = event->ctx->rpc.socket, .events = POLLIN};
-    struct tcw_error failure;
-
-    if (!breaks_group(event->result) && event->result != TRTCOLL_ECONN)
-        return;
-    while (!tcc_member_failure(event->member, &failure) && !tcc_rpc_gone(&event->ctx->rpc) && tcc_deadline_left_ms(deadline_ns, 1)) {
-        poll(&readable, 1, tcc_deadline_left_ms(deadline_ns, 2));
-        tcc_rpc_pump(&event->ctx->rpc);
-    }
 }
 
 static int enter(const struct trtcoll_event *event)
@@ -281,8 +246,8 @@ int trtcoll_event_wait(struct trtcoll_event *event, uint32_t timeout_ms)
             return tcc_fail(TRTCOLL_ETIMEOUT, "the run of plan %u of group %s is still in flight after %u ms", event->plan_id,
                             event->member->name, timeout_ms);
     }
-    if (event->result)
-        await_details(event);
+    if (tcc_member_breaks_with(event->result) || event->result == TRTCOLL_ECONN)
+        tcc_member_await_failure(event->member, DETAILS_MS);
     return tcc_event_result(event);
 }
 

@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+enum { VERDICT_MS = 2000 }; /* how long the daemon may take to say what it makes of a run that has failed */
+
 uint64_t tcc_peers_deadline(const struct trtcoll_ctx *ctx, uint32_t timeout_ms)
 {
     return tcc_deadline_after(tcw_now_ns(), (uint64_t)timeout_ms + ctx->timeout_ms);
@@ -303,11 +305,19 @@ static void move_on(struct trtcoll_group *group, struct tcc_member *fresh)
     tcc_staging_trim(group->ctx, false);
 }
 
+/* Who has seen a run fail need not wait for the daemon's account of it before asking for what follows. */
+static bool is_broken(struct tcc_member *member)
+{
+    struct tcw_error failure;
+
+    return tcc_member_failure(member, &failure) ||
+           (atomic_load_explicit(&member->suspect, memory_order_acquire) && tcc_member_await_failure(member, VERDICT_MS));
+}
+
 int trtcoll_group_reform(struct trtcoll_group *group, uint32_t flags, uint32_t timeout_ms)
 {
     struct tcw_group_reform request = {.flags = flags};
     struct tcc_member *fresh = NULL;
-    struct tcw_error failure;
     int code = tcc_group_enter(group);
 
     _Static_assert((int)TRTCOLL_REFORM_SHRINK == (int)TCW_REFORM_SHRINK, "public flag equals the contract's");
@@ -320,7 +330,7 @@ int trtcoll_group_reform(struct trtcoll_group *group, uint32_t flags, uint32_t t
     pthread_mutex_lock(&group->create_lock);
     request.group_id = group->member->ready.group_id;
     tcc_rpc_pump(&group->ctx->rpc);
-    if (!tcc_member_failure(group->member, &failure))
+    if (!is_broken(group->member))
         code = tcc_fail(TRTCOLL_EINVAL, "group %s is not broken", group->name);
     if (!code)
         code = become_member(group->ctx, group->name, TCW_MSG_GROUP_REFORM, &request, request.timeout_ms, &fresh);

@@ -6,6 +6,7 @@
 #include "served.h"
 #include "workspace.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -233,6 +234,38 @@ bool tcc_member_failure(struct tcc_member *member, struct tcw_error *error)
     *error = member->failure;
     pthread_mutex_unlock(&member->lock);
     return source != TCC_FAILURE_NONE;
+}
+
+bool tcc_member_breaks_with(int code)
+{
+    switch (code) {
+    case TRTCOLL_ETIMEOUT:
+    case TRTCOLL_EPEERDEAD:
+    case TRTCOLL_EMISMATCH:
+    case TRTCOLL_EEXECUTOR:
+    case TRTCOLL_EABORTED:
+    case TRTCOLL_EDEVICE:
+    case TRTCOLL_ENODE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool tcc_member_await_failure(struct tcc_member *member, uint32_t ms)
+{
+    struct tcc_rpc *rpc = &member->ctx->rpc;
+    uint64_t deadline_ns = tcc_deadline_after(tcw_now_ns(), ms);
+    struct pollfd readable = {.fd = rpc->socket, .events = POLLIN};
+    struct tcw_error failure;
+    bool known = tcc_member_failure(member, &failure);
+
+    while (!known && !tcc_rpc_gone(rpc) && tcc_deadline_left_ms(deadline_ns, 1)) {
+        poll(&readable, 1, tcc_deadline_left_ms(deadline_ns, 2));
+        tcc_rpc_pump(rpc);
+        known = tcc_member_failure(member, &failure);
+    }
+    return known;
 }
 
 int tcc_member_fail(struct tcc_member *member)

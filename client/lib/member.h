@@ -42,6 +42,7 @@ struct tcc_member {
     struct tcw_error failure;         /* under lock */
     tcc_failure_source source;        /* under lock */
     _Atomic int failed;               /* 0, or failure's code: the quick look */
+    _Atomic bool suspect;             /* a run has failed in a way that breaks instances: the daemon's account comes, if it is not here */
     _Atomic bool left;                /* left or re-formed: the daemon has dropped its plans */
 
     /* Served lane: set once, with the first served plan (under the group's create_lock). */
@@ -79,6 +80,12 @@ void tcc_member_report(struct tcc_member *member, const struct tcw_error *error)
 
 /* Copies why the instance is broken, from the best source there is. False while it works. */
 bool tcc_member_failure(struct tcc_member *member, struct tcw_error *error);
+
+/* Whether a run that ends with this code ends the whole instance, which then knows more about it than the run does. */
+bool tcc_member_breaks_with(int code);
+
+/* An executor's completion can be faster than the daemon's account of what happened: waits for that, `ms` at most. True: it is here. */
+bool tcc_member_await_failure(struct tcc_member *member, uint32_t ms);
 
 /* Sets the last error to the failure and returns its code; 0 while the instance works. */
 int tcc_member_fail(struct tcc_member *member);

@@ -204,6 +204,8 @@ static void finish(struct tcc_served *served, struct tcc_flight *flight, const s
         flight->newer->older = flight->older;
     else
         served->newest = flight->older;
+    if (tcc_member_breaks_with(cqe->result))
+        atomic_store_explicit(&served->member->suspect, true, memory_order_release); /* before anybody can see the result */
     flight->event = NULL;
     flight->older = NULL;
     put_slot(served, flight);

@@ -394,6 +394,34 @@ static void test_reform(void **state)
     detach(&client);
 }
 
+static void *break_late(void *fake)
+{
+    const struct timespec while_asked = {.tv_nsec = 100000000};
+
+    nanosleep(&while_asked, NULL);
+    break_group(fake);
+    return NULL;
+}
+
+/* Who has seen a run fail may re-form at once, also where the daemon's account of it takes longer. */
+static void test_reform_before_account(void **state)
+{
+    struct fake *fake = *state;
+    struct fake_client client = fake_attach(fake, TCW_LANE_SERVED, COUNT);
+    float in = 1, out = 0;
+    pthread_t thread;
+
+    atomic_store(&fake->result, TCW_EINVAL); /* breaks nothing */
+    assert_int_equal(fake_run(&client, &in, &out, 1, NULL), TRTCOLL_EINVAL);
+    assert_int_equal(trtcoll_group_reform(client.group, 0, 0), TRTCOLL_EINVAL);
+    atomic_store(&fake->result, TCW_EPEERDEAD);
+    assert_int_equal(fake_run(&client, &in, &out, 1, NULL), TRTCOLL_EPEERDEAD);
+    assert_int_equal(pthread_create(&thread, NULL, break_late, fake), 0);
+    assert_int_equal(trtcoll_group_reform(client.group, 0, 0), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    detach(&client);
+}
+
 /* Leaving ends what is in flight; the events outlive the group. */
 static void test_leave_in_flight(void **state)
 {
@@ -636,6 +664,7 @@ int main(void)
         with_fake(test_break_without_executor),
         with_fake(test_break_seen_by_query),
         with_fake(test_reform),
+        with_fake(test_reform_before_account),
         with_fake(test_leave_in_flight),
         with_fake(test_daemon_dies),
         with_fake(test_direct_without_daemon),
