@@ -139,11 +139,12 @@ static int run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan)
     }
     int rc = tck_comm_run(plan->workspace->host, &job->run, &fault);
     if (!story.note.submit_ns)
-        begin(&story); /* it has failed before */
+        begin(&story); /* it has failed before, or exchanges nothing */
     /* Before the completion: afterwards the client may give the memory back and expects it to be free. */
     if (tcd_ex_job_release(job))
         tcd_ex_mailbox_wake(attachment->mailbox);
     if (rc == 0 && head->flags & TCW_SQE_UNTIMED) {
+        tcw_member_run_count(story.page, &story.note);
         tcd_ex_complete(attachment, head->user_data, 0, TCW_NOBODY, 0, 0);
         end(&story, 0); /* while the client goes on */
         return 0;

@@ -143,6 +143,12 @@ uint64_t tcw_member_run_begin(struct tcw_member_page *page, const struct tcw_run
     return index;
 }
 
+void tcw_member_run_count(struct tcw_member_page *page, struct tcw_run_note *note)
+{
+    note->counted = true;
+    atomic_store_explicit(&page->runs_finished, atomic_load_explicit(&page->runs_finished, memory_order_relaxed) + 1, memory_order_release);
+}
+
 void tcw_member_run_end(struct tcw_member_page *page, uint64_t index, const struct tcw_run_note *note, uint64_t end_ns, int result)
 {
     struct tcw_record *record = &page->records[index % TCW_RECORDS];
@@ -161,8 +167,8 @@ void tcw_member_run_end(struct tcw_member_page *page, uint64_t index, const stru
     }
     atomic_store_explicit(&page->missing_ranks, 0, memory_order_relaxed);
     atomic_store_explicit(&page->state_since_ns, end_ns, memory_order_release); /* behind the record, also when it failed */
-    atomic_store_explicit(&page->state, result ? TCW_MEMBER_FAILED : TCW_MEMBER_IDLE, memory_order_relaxed);
-    if (!result)
+    atomic_store_explicit(&page->state, result ? TCW_MEMBER_FAILED : TCW_MEMBER_IDLE, memory_order_release);
+    if (!result && !note->counted)
         atomic_store_explicit(&page->runs_finished, atomic_load_explicit(&page->runs_finished, memory_order_relaxed) + 1,
                               memory_order_release);
 }

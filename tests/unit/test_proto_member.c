@@ -103,6 +103,25 @@ static void test_latency_buckets(void **state)
     }
 }
 
+/* Counted ahead of its end, a run is not counted twice. */
+static void test_counted_ahead(void **state)
+{
+    (void)state;
+    struct tcw_member_page *page = page_make();
+    for (uint64_t i = 0; i < 3; i++) {
+        struct tcw_run_note note = {.plan_id = 7, .op = TCW_OP_ALL_REDUCE, .lane = TCW_LANE_SERVED, .bytes = 4};
+        uint64_t record = tcw_member_run_begin(page, &note, 1);
+        tcw_member_run_count(page, &note);
+        assert_int_equal(atomic_load(&page->runs_finished), i + 1);
+        assert_int_equal(atomic_load(&page->state), TCW_MEMBER_RUNNING);
+        tcw_member_run_end(page, record, &note, 2, 0);
+        assert_int_equal(atomic_load(&page->runs_finished), i + 1);
+        assert_int_equal(atomic_load(&page->state), TCW_MEMBER_IDLE);
+        assert_int_equal(page->records[i].end_ns, 2);
+    }
+    free(page);
+}
+
 static void test_runs(void **state)
 {
     (void)state;
@@ -211,9 +230,10 @@ static void test_abort_is_published_whole(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_format_and_check),         cmocka_unit_test(test_abort_words), cmocka_unit_test(test_size_classes),
-        cmocka_unit_test(test_latency_buckets),          cmocka_unit_test(test_runs),        cmocka_unit_test(test_wild_notes),
-        cmocka_unit_test(test_abort_is_published_whole),
+        cmocka_unit_test(test_format_and_check), cmocka_unit_test(test_abort_words),
+        cmocka_unit_test(test_size_classes),     cmocka_unit_test(test_latency_buckets),
+        cmocka_unit_test(test_counted_ahead),    cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_wild_notes),       cmocka_unit_test(test_abort_is_published_whole),
     };
     return cmocka_run_group_tests_name("member page", tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 #include <tcw/types.h>
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #define TCW_MEMBER_MAGIC 0x4d574354u /* "TCWM" */
 
@@ -156,7 +157,8 @@ uint64_t tcw_latency_bucket_limit(unsigned bucket); /* inclusive upper bound in 
  *
  * On host devices a run of at most 1 KiB is begun, and its start read, when its first data are on their way to the peers: some tens of
  * nanoseconds after the call, or after the worker took the request, so that no peer waits for the bookkeeping. Where a client asks for no
- * times (TCW_SQE_UNTIMED), its completion comes first, and `end_ns` is when that has been posted.
+ * times (TCW_SQE_UNTIMED), its completion comes first, and `end_ns` is when that has been posted. The run has been counted by then, with
+ * _count: who leaves a group with all its runs done must not seem to lack one.
  */
 struct tcw_run_note {
     uint32_t plan_id;
@@ -167,8 +169,11 @@ struct tcw_run_note {
     uint64_t bytes;
     uint64_t tokens;
     uint64_t submit_ns;
+    bool counted; /* by _count */
 };
 uint64_t tcw_member_run_begin(struct tcw_member_page *page, const struct tcw_run_note *note, uint64_t start_ns);
+/* Ahead of _end, of a run that has not failed. */
+void tcw_member_run_count(struct tcw_member_page *page, struct tcw_run_note *note);
 void tcw_member_run_end(struct tcw_member_page *page, uint64_t record, const struct tcw_run_note *note, uint64_t end_ns, int result);
 
 uint64_t tcw_now_ns(void); /* CLOCK_MONOTONIC */
