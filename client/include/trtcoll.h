@@ -603,8 +603,10 @@ struct trtcoll_run_args {
  * Ordering   Runs of one group and lane execute in the order of their calls, which must be the same on every rank. GPUs, direct: a run on
  *            another stream than the one before it is made to wait for that. A stream must live until the group has made a run on another
  *            one or has been left. Captured runs are ordered by their graph, and its launches by the caller; runs of one group that
- *            overlap on the GPU break the group with EBUSY. GPUs, served: a run waits for its own inputs and outputs only, and for the
- *            runs that were made before it.
+ *            overlap on the GPU break the group with EBUSY. Kernels of different groups on the same GPUs may each fill one and wait there
+ *            for peers that find no room on another, until the deadline: where they could meet, give them the same order on all ranks, by
+ *            one stream or by events. GPUs, served: a run waits for its own inputs and outputs only, and for the runs that were made
+ *            before it.
  * Lane       Host devices, direct: the calling thread runs the operation and the call returns when the result is there (at most the
  *            group's deadline). Host devices, served: posts a ring entry and returns; the buffers are the daemon's until the event has
  *            completed. GPUs: enqueues on `stream`, a kernel (direct) or the exchange with the daemon's executor (served). Work already

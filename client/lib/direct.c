@@ -83,7 +83,7 @@ static int run_recorded(struct tck_comm *comm, bool peers, struct tck_run *work,
     }
     code = tck_comm_run(comm, work, fault);
     if (!story->note.submit_ns)
-        begin(story); /* it has failed before */
+        begin(story); /* it has failed before, or exchanges nothing */
     *end_ns = tcw_now_ns();
     tcw_member_run_end(story->page, story->record, &story->note, *end_ns, code);
     return code;

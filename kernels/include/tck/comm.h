@@ -68,7 +68,7 @@ struct tck_run {
     void *scale_out;
     /*
      * Host devices: called once, when the first of this rank's data are on their way to its peers, or before, where it has to wait for one:
-     * the place for what no peer should have to wait for. Not called where there are no peers, or the run fails before. May be NULL.
+     * the place for what no peer should have to wait for. Not called where nothing is exchanged, or the run fails before. May be NULL.
      */
     void (*under_way)(void *arg);
     void *under_way_arg;
