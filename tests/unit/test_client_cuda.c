@@ -595,6 +595,46 @@ static void test_served_capture(void **state)
     device_free(gpu, 0, strange);
 }
 
+static uint32_t in_flight(struct fake_client *client)
+{
+    struct trtcoll_group_info info = {.size = sizeof(info)};
+
+    assert_int_equal(trtcoll_group_status(client->group, &info), 0);
+    return info.in_flight;
+}
+
+/* A graph with as many runs as the ring has slots has gone, and the executor is slow: there is room for a run all the same. */
+static void test_served_graph_gone(void **state)
+{
+    struct gpu *gpu = *state;
+    struct fake_client client = gpu_attach(gpu, TCW_LANE_SERVED, TOKENS, TRTCOLL_GRAPH, 0);
+    struct trtcoll_event *event = NULL;
+    void *memory = NULL;
+    CUstream stream;
+    unsigned i;
+
+    expect(trtcoll_alloc(client.ctx, BYTES, &memory), 0, NULL);
+    application_begin(gpu);
+    stream = new_stream(gpu);
+    gpu_call(gpu->driver->cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    for (i = 0; i < FAKE_RING; i++)
+        expect(gpu_run(&client, memory, memory, TOKENS, stream, 0, NULL), 0, NULL);
+    CUgraphExec exec = end_capture(gpu, stream);
+    assert_int_equal(atomic_load(&gpu->kept_count), FAKE_RING);
+    fake_hold(gpu->fake);
+    gpu_call(gpu->driver->cuGraphExecDestroy(exec));
+    fake_await(in_flight(&client) > 0); /* the first of them are being given back */
+    expect(gpu_run(&client, memory, memory, TOKENS, stream, 0, &event), 0, NULL);
+    atomic_store(&gpu->fake->hold, false);
+    expect(trtcoll_event_wait(event, UINT32_MAX), 0, NULL);
+    trtcoll_event_put(event);
+    fake_await(!in_flight(&client) && !atomic_load(&gpu->kept_count)); /* and the others behind them */
+    expect(trtcoll_free(client.ctx, memory), 0, NULL);
+    end_stream(gpu, stream);
+    trtcoll_ctx_close(client.ctx);
+    application_end(gpu);
+}
+
 /* Nobody serves replays any more: the thread that watches lets them pass, this one and all later ones. */
 static void test_served_replay_ends(void **state)
 {
@@ -861,6 +901,7 @@ int main(void)
         gpu_test(test_served_waits_on_the_stream),
         gpu_test(test_served_capture_refused),
         gpu_test(test_served_capture),
+        gpu_test(test_served_graph_gone),
         gpu_test(test_served_replay_ends),
         gpu_test(test_served_refusal),
         gpu_test(test_daemon_gone),

@@ -115,13 +115,16 @@ bool tcc_captured_any(const struct tcc_served *served)
     return served->captured && served->captured->used;
 }
 
-/* False: not now. */
+/* False: not now. Half of the slots are left to runs, which would find none free just because a large graph has gone. */
 static bool give_back(struct tcc_served *served, struct tcc_captured_request *request)
 {
     struct tcw_sqe head = {.op = TCW_OP_NOP, .flags = TCW_SQE_CAPTURED | TCW_SQE_RELEASE, .pair = (uint16_t)index_of(served, request)};
-    struct trtcoll_event *event = tcc_event_get(served->member->ctx);
+    struct trtcoll_event *event;
     bool posted;
 
+    if (2 * tcc_served_in_flight(served) >= served->ring.cq_entries)
+        return false;
+    event = tcc_event_get(served->member->ctx);
     if (!event)
         return false;
     event->lane = TCW_LANE_SERVED;
