@@ -289,11 +289,16 @@ static void test_refused_run(void **state)
     detach(&client);
 }
 
-static void break_group(struct fake *fake)
+static void break_page(struct tcw_member_page *page)
 {
     struct tcw_abort_info info = {.code = TCW_EPEERDEAD, .rank = 0, .pid = 4711, .signal = 9, .step = 12, .text = "rank 0 was killed"};
 
-    assert_int_equal(tcw_member_abort(fake->page, &info), 1);
+    assert_int_equal(tcw_member_abort(page, &info), 1);
+}
+
+static void break_group(struct fake *fake)
+{
+    break_page(fake->page);
 }
 
 static void expect_death(struct fake_client *client)
@@ -394,12 +399,12 @@ static void test_reform(void **state)
     detach(&client);
 }
 
-static void *break_late(void *fake)
+static void *break_late(void *page)
 {
     const struct timespec while_asked = {.tv_nsec = 100000000};
 
     nanosleep(&while_asked, NULL);
-    break_group(fake);
+    break_page(page);
     return NULL;
 }
 
@@ -416,7 +421,7 @@ static void test_reform_before_account(void **state)
     assert_int_equal(trtcoll_group_reform(client.group, 0, 0), TRTCOLL_EINVAL);
     atomic_store(&fake->result, TCW_EPEERDEAD);
     assert_int_equal(fake_run(&client, &in, &out, 1, NULL), TRTCOLL_EPEERDEAD);
-    assert_int_equal(pthread_create(&thread, NULL, break_late, fake), 0);
+    assert_int_equal(pthread_create(&thread, NULL, break_late, fake->page), 0);
     assert_int_equal(trtcoll_group_reform(client.group, 0, 0), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
     detach(&client);
