@@ -8,7 +8,10 @@
 #include <string.h>
 #include <time.h>
 
-enum { SETTLE_NAP_US = 100 }; /* between two looks at what streams have yet to finish, while the context closes */
+enum {
+    SETTLE_NAP_US = 100, /* between two looks at what streams have yet to finish, while the context closes */
+    GRAPHS_MS = 200,     /* the driver tells of graphs that the application has destroyed in its own time */
+};
 
 int tcc_driver_fail(CUresult result, const char *what)
 {
@@ -216,7 +219,6 @@ void tcc_gpu_park(struct tcc_member *member)
     sweep(gpu);
 }
 
-/* Graphs are not waited for: their end is the application's doing. */
 static bool some_running(const struct tcc_gpu *gpu)
 {
     struct tcc_member *member;
@@ -227,29 +229,33 @@ static bool some_running(const struct tcc_gpu *gpu)
     return false;
 }
 
+/* Graphs that are still there are not waited for: their end is the application's doing. */
 void tcc_gpu_settle(struct trtcoll_ctx *ctx)
 {
     struct tcc_gpu *gpu = atomic_load_explicit(&ctx->gpu, memory_order_acquire);
-    uint64_t deadline_ns = tcc_ctx_deadline(ctx);
+    uint64_t deadline_ns = tcc_ctx_deadline(ctx), graphs_ns = tcc_deadline_after(tcw_now_ns(), GRAPHS_MS);
     struct timespec nap = {.tv_nsec = SETTLE_NAP_US * 1000};
 
     if (!gpu)
         return;
     gpu->closing = true;
-    for (sweep(gpu); some_running(gpu) && tcc_deadline_left_ms(deadline_ns, 1); sweep(gpu))
+    for (sweep(gpu); gpu->parked; sweep(gpu)) {
+        if (some_running(gpu))
+            graphs_ns = tcc_deadline_after(tcw_now_ns(), GRAPHS_MS);
+        if (!tcc_deadline_left_ms(deadline_ns, 1) || !tcc_deadline_left_ms(graphs_ns, 1))
+            break;
         nanosleep(&nap, NULL);
+    }
 }
 
 /* Keeps what nobody will free where tools that look for leaks can see that it is meant. */
-static void lose(struct tcc_member *members)
+static void lose(struct tcc_gpu *gpu)
 {
-    static struct tcc_member *_Atomic lost;
-    struct tcc_member *last = members;
+    static struct tcc_gpu *_Atomic lost;
 
-    while (last->parked)
-        last = last->parked;
-    last->parked = atomic_load(&lost);
-    while (!atomic_compare_exchange_weak(&lost, &last->parked, members))
+    gpu->ctx = NULL;
+    gpu->lost = atomic_load(&lost);
+    while (!atomic_compare_exchange_weak(&lost, &gpu->lost, gpu))
         ;
 }
 
@@ -259,15 +265,15 @@ void tcc_gpu_close(struct trtcoll_ctx *ctx)
 
     if (!gpu)
         return;
+    atomic_store_explicit(&ctx->gpu, NULL, memory_order_relaxed);
     /* Better lost than taken from under a running kernel or a graph: the device stays open for them. */
     if (gpu->parked) {
-        lose(gpu->parked);
+        lose(gpu);
         tcc_log(ctx, TCC_LOG_WARNING,
                 "streams or graphs still use memory of groups that were left: it stays mapped until this process ends");
-    } else {
-        tck_device_close(gpu->device);
+        return;
     }
-    atomic_store_explicit(&ctx->gpu, NULL, memory_order_relaxed);
+    tck_device_close(gpu->device);
     pthread_mutex_destroy(&gpu->lock);
     tcc_free(ctx, gpu);
 }

@@ -19,6 +19,7 @@ struct tcc_gpu {
     pthread_mutex_t lock;
     struct tcc_member *parked; /* under lock; linked by member.parked */
     bool closing;
+    struct tcc_gpu *lost; /* the one that was lost before it */
 };
 
 struct tcc_visit {
