@@ -3,6 +3,8 @@
 #include "error.h"
 #include "run.h"
 
+#include <tck/recorded.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -49,59 +51,19 @@ static int failed(struct trtcoll_plan *plan, uint64_t step, const struct tck_fau
     return tcc_member_fail(plan->member);
 }
 
-/*
- * What the member page tells of a run. Short messages are begun when they are under way: a reading of the clock and the entry take a tenth
- * of such a run, and its peers would wait for them. Up to then there is only what this thread itself does with a few lines of memory.
- */
-enum { BEGIN_LATER_BYTES = 1024 };
-
-struct story {
-    struct tcw_member_page *page;
-    struct tcw_run_note note;
-    uint64_t record;
-};
-
-static void begin(void *arg)
-{
-    struct story *story = arg;
-
-    story->note.submit_ns = tcw_now_ns();
-    story->record = tcw_member_run_begin(story->page, &story->note, story->note.submit_ns);
-}
-
-/* 0 or a code with *fault filled; *end_ns in any case. */
-static int run_recorded(struct tck_comm *comm, bool peers, struct tck_run *work, struct story *story, uint64_t *end_ns,
-                        struct tck_fault *fault)
-{
-    int code;
-
-    if (peers && story->note.bytes <= BEGIN_LATER_BYTES) {
-        work->under_way = begin;
-        work->under_way_arg = story;
-    } else {
-        begin(story);
-    }
-    code = tck_comm_run(comm, work, fault);
-    if (!story->note.submit_ns)
-        begin(story); /* it has failed before, or exchanges nothing */
-    *end_ns = tcw_now_ns();
-    tcw_member_run_end(story->page, story->record, &story->note, *end_ns, code);
-    return code;
-}
-
 int tcc_direct_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct trtcoll_event **event)
 {
     struct tcc_member *member = plan->member;
     struct trtcoll_event *done = NULL;
     struct tck_run work;
-    struct story story = {.page = member->page,
-                          .note = {.plan_id = plan->plan_id,
-                                   .op = plan->desc.op,
-                                   .lane = TCW_LANE_DIRECT,
-                                   .strategy = (uint8_t)run->strategy,
-                                   .dtype_fusion = (uint32_t)plan->desc.fusion << 16 | plan->desc.dtype,
-                                   .bytes = run->message_bytes,
-                                   .tokens = run->tokens}};
+    struct tck_recording recording = {.page = member->page,
+                                      .note = {.plan_id = plan->plan_id,
+                                               .op = plan->desc.op,
+                                               .lane = TCW_LANE_DIRECT,
+                                               .strategy = (uint8_t)run->strategy,
+                                               .dtype_fusion = (uint32_t)plan->desc.fusion << 16 | plan->desc.dtype,
+                                               .bytes = run->message_bytes,
+                                               .tokens = run->tokens}};
     struct tck_fault fault = {0};
     uint64_t step, end_ns;
     int code;
@@ -121,7 +83,8 @@ int tcc_direct_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
             tcc_event_drop(done);
         return tcc_member_fail(member);
     }
-    code = run_recorded(plan->workspace->comm, member->ready.size > 1, &work, &story, &end_ns, &fault);
+    code = tck_recorded_run(plan->workspace->comm, &work, &recording, &fault);
+    end_ns = tck_recording_end(&recording, code);
     step = atomic_load_explicit(&member->page->runs_started, memory_order_relaxed);
     tcc_plan_count(&plan->runs);
     pthread_mutex_unlock(&member->run_lock);
@@ -135,8 +98,8 @@ int tcc_direct_run(struct trtcoll_plan *plan, const struct tcc_run *run, struct 
     if (done) {
         done->lane = TCW_LANE_DIRECT;
         done->plan_id = plan->plan_id;
-        done->submit_ns = story.note.submit_ns;
-        tcc_event_complete(done, 0, TRTCOLL_RANK_NONE, story.note.submit_ns, end_ns);
+        done->submit_ns = recording.note.submit_ns;
+        tcc_event_complete(done, 0, TRTCOLL_RANK_NONE, recording.note.submit_ns, end_ns);
         *event = done;
     }
     return 0;

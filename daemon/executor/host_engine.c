@@ -3,6 +3,8 @@
 #include "engine.h"
 #include "outcome.h"
 
+#include <tck/recorded.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -83,32 +85,6 @@ static void describe_fault(const struct tcd_ex_attachment *attachment, const str
         snprintf(text, bytes, "rank %u, %s (plan %u): %s", attachment->rank, op, plan->plan_id, tcw_error_text(fault->code));
 }
 
-/*
- * What the member page tells of a run. Short ones are begun when they are under way: a reading of the clock and the entry take a tenth of
- * their time, and the peers' workers would wait for them.
- */
-enum { BEGIN_LATER_BYTES = 1024 };
-
-struct story {
-    struct tcw_member_page *page;
-    struct tcw_run_note note;
-    uint64_t record;
-};
-
-static void begin(void *arg)
-{
-    struct story *story = arg;
-    story->note.submit_ns = tcw_now_ns();
-    story->record = tcw_member_run_begin(story->page, &story->note, story->note.submit_ns);
-}
-
-static uint64_t end(struct story *story, int rc)
-{
-    uint64_t end_ns = tcw_now_ns();
-    tcw_member_run_end(story->page, story->record, &story->note, end_ns, rc);
-    return end_ns;
-}
-
 static void explain(struct tcd_ex_attachment *attachment, const struct tcd_ex_plan *plan, struct tck_fault *fault, uint64_t took_ns,
                     int *rc)
 {
@@ -128,31 +104,23 @@ static int run(struct tcd_ex_attachment *attachment, struct tcd_ex_plan *plan)
 {
     struct tcd_ex_job *job = &attachment->job;
     const struct tcw_sqe *head = &job->request.head;
-    struct story story = {.page = attachment->page};
+    struct tck_recording recording = {.page = attachment->page};
     struct tck_fault fault = {.rank = TCW_NOBODY};
-    tcd_ex_plan_note(plan, 0, &story.note);
-    if (attachment->nranks > 1 && plan->message_bytes <= BEGIN_LATER_BYTES) {
-        job->run.under_way = begin;
-        job->run.under_way_arg = &story;
-    } else {
-        begin(&story);
-    }
-    int rc = tck_comm_run(plan->workspace->host, &job->run, &fault);
-    if (!story.note.submit_ns)
-        begin(&story); /* it has failed before, or exchanges nothing */
+    tcd_ex_plan_note(plan, 0, &recording.note);
+    int rc = tck_recorded_run(plan->workspace->host, &job->run, &recording, &fault);
     /* Before the completion: afterwards the client may give the memory back and expects it to be free. */
     if (tcd_ex_job_release(job))
         tcd_ex_mailbox_wake(attachment->mailbox);
     if (rc == 0 && head->flags & TCW_SQE_UNTIMED) {
-        tcw_member_run_count(story.page, &story.note);
+        tcw_member_run_count(recording.page, &recording.note);
         tcd_ex_complete(attachment, head->user_data, 0, TCW_NOBODY, 0, 0);
-        end(&story, 0); /* while the client goes on */
+        tck_recording_end(&recording, 0); /* while the client goes on */
         return 0;
     }
-    uint64_t end_ns = end(&story, rc);
+    uint64_t end_ns = tck_recording_end(&recording, rc);
     if (rc < 0)
-        explain(attachment, plan, &fault, end_ns - story.note.submit_ns, &rc);
-    tcd_ex_complete(attachment, head->user_data, rc, fault.rank, story.note.submit_ns, end_ns);
+        explain(attachment, plan, &fault, end_ns - recording.note.submit_ns, &rc);
+    tcd_ex_complete(attachment, head->user_data, rc, fault.rank, recording.note.submit_ns, end_ns);
     return 0;
 }
 
