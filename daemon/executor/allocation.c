@@ -65,15 +65,12 @@ static void reclaim(void *arg)
 static int start(const struct allocation *order, const struct tcd_ex_message *message, const char *what, void (*work)(void *arg))
 {
     struct allocation *allocation = calloc(1, sizeof *allocation);
-    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    struct tcd_ex_letter *letter = tcd_ex_letter_answer(message);
     if (!allocation || !letter) {
         free(allocation);
         free(letter);
         return TCW_ENOMEM;
     }
-    letter->message.opcode = TCD_EX_DONE;
-    letter->message.cookie = message->cookie;
-    letter->message.client = message->client;
     *allocation = *order;
     allocation->letter = letter;
     /* Clearing pages takes its time: at the slowest, a beat for every 256 MiB. */
@@ -126,15 +123,12 @@ int tcd_ex_multicast_start(const struct tcd_ex_message *message, int *fds, unsig
     if (!engine->ops->multicast || fd_count != wanted)
         return TCW_ENOTSUP;
     struct multicast *order = calloc(1, sizeof *order);
-    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    struct tcd_ex_letter *letter = tcd_ex_letter_answer(message);
     if (!order || !letter) {
         free(order);
         free(letter);
         return TCW_ENOMEM;
     }
-    letter->message.opcode = TCD_EX_DONE;
-    letter->message.cookie = message->cookie;
-    letter->message.client = message->client;
     *order = (struct multicast){.message = *message, .fds = {-1, -1}, .engine = engine, .letter = letter};
     for (unsigned i = 0; i < fd_count; ++i) {
         order->fds[i] = fds[i];

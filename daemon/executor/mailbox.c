@@ -42,6 +42,20 @@ struct tcd_ex_letter *tcd_ex_letter_create(void)
     return letter;
 }
 
+struct tcd_ex_letter *tcd_ex_letter_answer(const struct tcd_ex_message *request)
+{
+    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    if (!letter)
+        return NULL;
+    letter->message.opcode = TCD_EX_DONE;
+    letter->message.cookie = request->cookie;
+    letter->message.attachment = request->attachment;
+    letter->message.client = request->client;
+    letter->message.handle = request->handle;
+    letter->message.communicator = request->communicator;
+    return letter;
+}
+
 void tcd_ex_mailbox_post(struct tcd_ex_mailbox *mailbox, struct tcd_ex_letter *letter)
 {
     letter->next = NULL;

@@ -31,6 +31,8 @@ void tcd_ex_mailbox_close(struct tcd_ex_mailbox *mailbox);
 
 /* An empty letter, NULL without memory. Whoever must not fail later gets it beforehand. */
 struct tcd_ex_letter *tcd_ex_letter_create(void);
+/* The answer to a request, TCD_EX_DONE with what tells which one it was; code, value and text are the caller's. NULL without memory. */
+struct tcd_ex_letter *tcd_ex_letter_answer(const struct tcd_ex_message *request);
 
 /* Posts a letter from malloc and wakes the main loop. Any thread. */
 void tcd_ex_mailbox_post(struct tcd_ex_mailbox *mailbox, struct tcd_ex_letter *letter);

@@ -33,17 +33,11 @@ static void answer(struct tcd_ex_service *service, const struct tcd_ex_message *
 {
     if (!request->cookie)
         return;
-    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    struct tcd_ex_letter *letter = tcd_ex_letter_answer(request);
     if (!letter)
         abort(); /* an answer that never comes would hold the control process; a death is noticed */
-    letter->message.opcode = TCD_EX_DONE;
     letter->message.code = code;
-    letter->message.cookie = request->cookie;
-    letter->message.attachment = request->attachment;
-    letter->message.client = request->client;
-    letter->message.handle = request->handle;
     letter->message.value = value;
-    letter->message.communicator = request->communicator;
     if (request->opcode == TCD_EX_UNIQUE_ID)
         memcpy(letter->message.blob, request->blob, sizeof letter->message.blob);
     snprintf(letter->message.text, sizeof letter->message.text, "%s", text);

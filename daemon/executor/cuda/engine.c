@@ -107,15 +107,12 @@ static void warm_up(void *arg)
 static int start(struct tcd_ex_engine *engine, const struct tcd_ex_message *message, const char *what, void (*work)(void *arg))
 {
     struct order *order = calloc(1, sizeof *order);
-    struct tcd_ex_letter *letter = tcd_ex_letter_create();
+    struct tcd_ex_letter *letter = tcd_ex_letter_answer(message);
     if (!order || !letter) {
         free(order);
         free(letter);
         return TCW_ENOMEM;
     }
-    letter->message.opcode = TCD_EX_DONE;
-    letter->message.cookie = message->cookie;
-    letter->message.communicator = message->communicator;
     *order = (struct order){engine, letter};
     tcd_ex_chores_start(engine->chores, what, TCD_EX_PATIENT, work, order);
     return TCD_EX_LATER;
