@@ -55,7 +55,7 @@ static void check_bytes(const struct tcw_plan_desc *desc, uint32_t nranks, uint6
         for (uint32_t i = 0; i < count; i++)
             require(tcw_plan_slot_bytes(desc, nranks, rank, tokens, slot, i) <= 1ull << 54);
     }
-    if (desc->op == TCW_OP_ALL_REDUCE) {
+    if (tcw_op_has_tokens(desc->op)) {
         wide bytes = (wide)tokens * desc->hidden * tcw_dtype_bytes(desc->dtype);
         require(bytes == tcw_plan_slot_bytes(desc, nranks, rank, tokens, TCW_SLOT_IN, 0));
         return;
