@@ -100,6 +100,7 @@ static void upload(struct comm_rank *self, const struct comm_case *test)
     comm_rank_cuda(self, self->cuda->cuMemcpyHtoD(self->gamma, board->gamma, row), "upload of gamma");
     comm_rank_cuda(self, self->cuda->cuMemcpyHtoD(self->bias, board->bias, row), "upload of the bias");
     comm_rank_cuda(self, self->cuda->cuMemcpyHtoD(self->scale, &test->scale, sizeof(test->scale)), "upload of the scale");
+    comm_rank_cuda(self, self->cuda->cuStreamSynchronize(NULL), "uploads"); /* from pageable memory they may return before their end */
 }
 
 /* What was there before must not pass for a result. */

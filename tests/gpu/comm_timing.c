@@ -32,6 +32,7 @@ void comm_timing_prepare(struct comm_rank *rank, uint64_t tokens)
     comm_rank_cuda(rank, rank->cuda->cuMemcpyHtoD(rank->residual_in, values, count * 2), "upload");
     comm_rank_cuda(rank, rank->cuda->cuMemcpyHtoD(rank->gamma, values, COMM_TIMED_HIDDEN * 2), "upload");
     comm_rank_cuda(rank, rank->cuda->cuMemcpyHtoD(rank->scale, &scale, sizeof(scale)), "upload");
+    comm_rank_cuda(rank, rank->cuda->cuStreamSynchronize(NULL), "upload");
     free(values);
     comm_rank_grow(rank, &desc);
 }

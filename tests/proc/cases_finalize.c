@@ -69,8 +69,9 @@ void case_finalize_run(struct proc_me *me, struct trtcoll_group *group, const st
         args.in = in;
         args.out = out;
         case_execute(plan, &args, run % 2);
-        CHECK_MSG(memcmp(expected, out, bytes) == 0, "finalize of %llu tokens of %llu differs", (unsigned long long)job->tokens,
-                  (unsigned long long)job->hidden);
+        for (uint64_t at = 0; at < bytes; at++)
+            CHECK_MSG(expected[at] == out[at], "run %u of finalize, %llu tokens of %llu: byte %llu is %#x, not %#x", run,
+                      (unsigned long long)job->tokens, (unsigned long long)job->hidden, (unsigned long long)at, out[at], expected[at]);
     }
     if (in != out)
         free(in);

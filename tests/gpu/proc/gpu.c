@@ -332,7 +332,9 @@ static void *mirror(struct mirrors *mirrors, const void *host, size_t bytes, boo
     entry = &mirrors->list[mirrors->count++];
     *entry = (struct mirror){host, 0, bytes ? bytes : malloc_usable_size((void *)(uintptr_t)host), written};
     entry->device = gpu_take(gpu, entry->bytes);
+    /* From pageable memory it may return before the last bytes are there, and streams that do not block would not wait for them. */
     CHECK_CU(gpu->cuda->cuMemcpyHtoD(entry->device, host, entry->bytes));
+    CHECK_CU(gpu->cuda->cuStreamSynchronize(NULL));
     CHECK_CU(gpu->cuda->cuMemsetD8Async(entry->device + entry->bytes, GUARD_BYTE, GUARD, mirrors->stream));
     return pointer_of(entry->device);
 }
