@@ -18,6 +18,7 @@ _Static_assert(offsetof(struct tck_cuda_progress, fault_step) == offsetof(struct
 _Static_assert(offsetof(struct tck_cuda_progress, their_step) == offsetof(struct tcw_device_progress, their_step), "their_step");
 _Static_assert(offsetof(struct tck_cuda_progress, records) == offsetof(struct tcw_device_progress, records), "records");
 _Static_assert((int)TCK_CUDA_RECORDS == (int)TCW_DEVICE_RECORDS && (int)TCK_CUDA_RANKS == (int)TCK_CUDA_MAX_RANKS, "sizes");
+_Static_assert((int)TCK_CUDA_STAGED_PACKS *(int)TCK_CUDA_PACK == (int)TCK_CUDA_STAGED_BYTES, "staged");
 _Static_assert(sizeof(struct tck_cuda_state) == 128 && sizeof(struct tck_cuda_door) == 32, "state");
 _Static_assert(offsetof(struct tck_cuda_state, began_step) % 16 == 0, "written in one piece");
 _Static_assert(TCK_CUDA_DOORS_OFFSET + TCK_CUDA_MOST_BLOCKS * sizeof(struct tck_cuda_door) <= TCK_CUDA_HEADER_BYTES, "doors");
@@ -201,8 +202,8 @@ static int tells(const struct tck_cuda_comm *comm, int family, const struct tck_
     return can;
 }
 
-/* *args: the link, what the end tells, and in run.flags those that do not depend on the run. 1: that is told. */
-static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, struct tck_cuda_args *args)
+/* *args: the link, what the end tells, and in run.flags those that do not depend on the run. `staging`: NULL, none. 1: that is told. */
+static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, struct tck_cuda_args *args, void *staging)
 {
     const struct tck_device_facts *facts = tck_device_facts(comm->device);
     const bool finalizes = run->desc->op == TCW_OP_UB_FINALIZE && comm->link.nranks > 1;
@@ -213,8 +214,10 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
     int family = finalizes ? 0 : with_multicast(comm, run->strategy, choose(comm, run, &flags)), code;
     if (family < 0)
         return family;
-    code =
-        finalizes ? tck_cuda_finalize_prepare(run, comm->link.nranks, &args->run) : tck_cuda_operation_prepare(run, run->in[0], &args->run);
+    if (finalizes)
+        code = tck_cuda_finalize_prepare(run, comm->link.nranks, &args->run);
+    else
+        code = staging ? tck_cuda_operation_prepare_staged(run, &args->run) : tck_cuda_operation_prepare(run, run->in[0], &args->run);
     if (code)
         return code;
     args->run.flags |= flags;
@@ -226,14 +229,14 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
     }
     target.registers = kernel->registers;
     int told = tells(comm, family, run, args);
-    code = tck_cuda_operation_launch(kernel->function, shape, &target, args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), stream);
+    code = tck_cuda_operation_launch(kernel->function, shape, &target, args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), staging, stream);
     return code ? code : told;
 }
 
 int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, bool trigger_early)
 {
     struct tck_cuda_args args = {.link = comm->link, .run.flags = trigger_early ? TCK_CUDA_TRIGGER_EARLY : 0};
-    return launch(comm, run, stream, &args);
+    return launch(comm, run, stream, &args, NULL);
 }
 
 int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, const struct tck_cuda_end *end)
@@ -244,5 +247,13 @@ int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_ru
                                             .first_value = end->first_value,
                                             .second_value = end->second_value,
                                             .first_is_narrow = end->first_is_narrow}};
-    return launch(comm, run, stream, &args);
+    return launch(comm, run, stream, &args, NULL);
+}
+
+int tck_cuda_comm_launch_staged(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, void *staging)
+{
+    struct tck_cuda_args args = {.link = comm->link};
+    if (run->desc->op != TCW_OP_ALL_REDUCE || comm->link.nranks < 2)
+        return TCW_ENOTSUP;
+    return launch(comm, run, stream, &args, staging);
 }

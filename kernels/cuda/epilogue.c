@@ -18,5 +18,6 @@ int tck_cuda_epilogue_launch(struct tck_device *device, const struct tck_run *ru
         return code;
     struct tck_cuda_target target = {
         .compute = facts->compute, .multiprocessors = facts->multiprocessors, .registers = tck_cuda_kernel_registers(function)};
-    return tck_cuda_operation_launch(function, tck_cuda_oneshot_shape, &target, &args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), stream);
+    return tck_cuda_operation_launch(function, tck_cuda_oneshot_shape, &target, &args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), NULL,
+                                     stream);
 }

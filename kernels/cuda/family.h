@@ -9,6 +9,8 @@
 
 #include "args.h"
 
+enum { TCK_CUDA_STAGED_PACKS = 4 << 20 }; /* TCK_CUDA_STAGED_BYTES */
+
 /* What a shape function may know of the GPU and of the kernel that it shapes. */
 struct tck_cuda_target {
     uint32_t compute; /* 90 for SM 9.0 */
@@ -30,6 +32,13 @@ struct tck_cuda_shape {
 typedef int tck_cuda_shape_function(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape);
 
 tck_cuda_shape_function tck_cuda_oneshot_shape, tck_cuda_twoshot_shape;
+
+/* Packs of a buffer that a launch may use: without rows so few that what it takes of the message can be staged. */
+static inline uint64_t tck_cuda_room(const struct tck_cuda_args *args)
+{
+    const uint64_t packs = args->link.buffer_packs;
+    return args->run.row_packs == 1 && packs > TCK_CUDA_STAGED_PACKS ? TCK_CUDA_STAGED_PACKS : packs;
+}
 
 /* Blocks of `threads` threads that are resident at once, by registers and threads. */
 static inline uint32_t tck_cuda_resident(const struct tck_cuda_target *target, uint32_t threads)

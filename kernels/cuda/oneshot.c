@@ -53,7 +53,7 @@ int tck_cuda_oneshot_shape(const struct tck_cuda_args *args, const struct tck_cu
     uint64_t others = args->link.nranks - 1, most = MOST_PACKS / args->run.row_packs;
     *shape = (struct tck_cuda_shape){.tokens = least(args->run.tokens, most)};
     if (others)
-        shape->tokens = least(shape->tokens, args->link.buffer_packs / others / args->run.row_packs);
+        shape->tokens = least(shape->tokens, tck_cuda_room(args) / others / args->run.row_packs);
     if (!shape->tokens)
         return TCW_EINVAL;
     if (args->run.residual_in)

@@ -27,20 +27,22 @@ static uint32_t fusion_flags(unsigned fusion)
     }
 }
 
-static int check_pointers(const struct tck_cuda_operation *o, bool norm)
+static int check_pointers(const struct tck_cuda_operation *o, bool norm, bool staged)
 {
     const void *const all[] = {o->in, o->out, o->bias, o->residual_in, o->residual_out, o->gamma, o->quant_out, o->scale_out};
     bool quantizes = o->flags & (TCK_CUDA_WRITE_FP8 | TCK_CUDA_WRITE_FP4);
     if (!o->in || (!o->out && (!norm || o->flags & TCK_CUDA_WRITE_NORM)) || (norm && (!o->residual_in || !o->residual_out)) ||
         (quantizes && (!o->scale || !o->quant_out)) || (o->flags & TCK_CUDA_WRITE_FP4 && !o->scale_out))
         return TCW_EINVAL;
+    if (staged)
+        return norm || o->bias ? TCW_ENOTSUP : 0;
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         if (!is_aligned(all[i]))
             return TCW_ENOTSUP;
     return ((uintptr_t)o->scale & 3) == 0 ? 0 : TCW_ENOTSUP;
 }
 
-int tck_cuda_operation_prepare(const struct tck_run *run, const void *in, struct tck_cuda_operation *operation)
+static int prepare(const struct tck_run *run, const void *in, bool staged, struct tck_cuda_operation *operation)
 {
     const struct tcw_plan_desc *desc = run->desc;
     uint64_t elements = TCK_CUDA_PACK / (tcw_dtype_bytes(desc->dtype) ? tcw_dtype_bytes(desc->dtype) : 1);
@@ -73,7 +75,17 @@ int tck_cuda_operation_prepare(const struct tck_run *run, const void *in, struct
         operation->tokens *= operation->row_packs;
         operation->row_packs = 1;
     }
-    return check_pointers(operation, norm);
+    return check_pointers(operation, norm, staged);
+}
+
+int tck_cuda_operation_prepare(const struct tck_run *run, const void *in, struct tck_cuda_operation *operation)
+{
+    return prepare(run, in, false, operation);
+}
+
+int tck_cuda_operation_prepare_staged(const struct tck_run *run, struct tck_cuda_operation *operation)
+{
+    return prepare(run, run->in[0], true, operation);
 }
 
 static const void *behind(const void *pointer, uint64_t bytes)
@@ -149,9 +161,35 @@ static int enqueue(CUfunction function, const struct tck_cuda_shape *shape, bool
     return tck_cuda_code(tck_cuda_driver()->cuLaunchKernelEx(&config, function, parameters, NULL));
 }
 
-int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shape_of, const struct tck_cuda_target *target,
-                              const struct tck_cuda_args *whole, uint32_t element_bytes, CUstream stream)
+static int copy(void *target, const void *source, uint64_t bytes, CUstream stream)
 {
+    return tck_cuda_code(tck_cuda_driver()->cuMemcpyAsync((CUdeviceptr)(uintptr_t)target, (CUdeviceptr)(uintptr_t)source, bytes, stream));
+}
+
+/* One launch; what of its in and out is not aligned is in `staging` meanwhile. */
+static int enqueue_staged(CUfunction function, const struct tck_cuda_shape *shape, bool overlaps, struct tck_cuda_args *args, void *staging,
+                          CUstream stream)
+{
+    const uint64_t bytes = args->run.tokens * args->run.row_packs * TCK_CUDA_PACK;
+    void *out = args->run.out;
+    int code = 0;
+    if (bytes > TCK_CUDA_STAGED_BYTES)
+        return TCW_EINVAL;
+    if (!is_aligned(args->run.in)) {
+        code = copy(staging, args->run.in, bytes, stream);
+        args->run.in = staging;
+    }
+    if (!is_aligned(out))
+        args->run.out = staging;
+    if (!code)
+        code = enqueue(function, shape, overlaps, args, stream);
+    return code || args->run.out == out ? code : copy(out, staging, bytes, stream);
+}
+
+int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shape_of, const struct tck_cuda_target *target,
+                              const struct tck_cuda_args *whole, uint32_t element_bytes, void *staging, CUstream stream)
+{
+    const bool overlaps = target->compute >= 90;
     uint64_t most = MOST_PACKS / whole->run.row_packs;
     struct tck_cuda_args args = *whole;
     int code = 0;
@@ -167,7 +205,8 @@ int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shap
         tck_cuda_operation_cut(&whole->run, element_bytes, first, shape.tokens, &args.run);
         args.run.rounds = shape.rounds;
         args.run.round_packs = shape.round_packs;
-        code = enqueue(function, &shape, target->compute >= 90, &args, stream);
+        code = staging ? enqueue_staged(function, &shape, overlaps, &args, staging, stream)
+                       : enqueue(function, &shape, overlaps, &args, stream);
     }
     return code;
 }

@@ -14,6 +14,8 @@
  * 0; EINVAL: a buffer is missing; ENOTSUP: of a kind that kernels do not take, or not aligned to 16 bytes.
  */
 int tck_cuda_operation_prepare(const struct tck_run *run, const void *in, struct tck_cuda_operation *operation);
+/* The same where in and out need not be aligned. ENOTSUP too: there is more to do than a sum. */
+int tck_cuda_operation_prepare_staged(const struct tck_run *run, struct tck_cuda_operation *operation);
 
 /* Says in *part the `tokens` from token `first` of the run *whole; flags TCK_CUDA_LAST by itself. */
 void tck_cuda_operation_cut(const struct tck_cuda_operation *whole, uint32_t element_bytes, uint64_t first, uint64_t tokens,
@@ -26,8 +28,11 @@ const char *tck_cuda_type_name(unsigned dtype);
 /* What is to be known of a kernel for its shape. */
 uint32_t tck_cuda_kernel_registers(CUfunction function);
 
-/* Enqueues all launches of a run. `shape` is asked for each. 0, EINVAL (the workspace is too small), or what the driver's answer means. */
+/*
+ * Enqueues all launches of a run. `shape` is asked for each. `staging`: see tck_cuda_comm_launch_staged, NULL: in and out are aligned.
+ * 0, EINVAL (the workspace is too small), or what the driver's answer means.
+ */
 int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shape, const struct tck_cuda_target *target,
-                              const struct tck_cuda_args *whole, uint32_t element_bytes, CUstream stream);
+                              const struct tck_cuda_args *whole, uint32_t element_bytes, void *staging, CUstream stream);
 
 #endif

@@ -34,7 +34,7 @@ static uint32_t whole_warps(uint32_t threads)
 /* Packs of a shard that a buffer has places for. */
 static uint32_t shard_room(const struct tck_cuda_args *args)
 {
-    return (uint32_t)args->link.buffer_packs / (2 * (args->link.nranks - 1));
+    return (uint32_t)tck_cuda_room(args) / (2 * (args->link.nranks - 1));
 }
 
 /* Launches of equal length: how many of `tokens` go into the next one when it

@@ -351,30 +351,17 @@ static bool is_aligned(const void *address)
     return (uintptr_t)address % KERNEL_ALIGN == 0;
 }
 
-/* 1: it tells `end` (NULL: nothing). */
-static int run_kernel(const struct tcd_cuda_operation *operation, const struct tck_run *run, const struct tck_cuda_end *end)
+/* 1: it tells the end. */
+static int run_kernel(const struct tcd_cuda_operation *operation)
 {
-    int rc = end ? tck_cuda_comm_launch_telling(operation->kernels, run, stream_of(operation), end)
-                 : tck_cuda_comm_launch(operation->kernels, run, stream_of(operation), false);
+    const struct tck_run *run = operation->run;
+    bool aligned = has_epilogue(run->desc) || (is_aligned(run->in[0]) && is_aligned(run->out[0]));
+    int rc = aligned ? tck_cuda_comm_launch_telling(operation->kernels, run, stream_of(operation), operation->end)
+                     : tck_cuda_comm_launch_staged(operation->kernels, run, stream_of(operation), operation->scratch);
     if (rc < 0)
         snprintf(operation->text, TCW_TEXT_BYTES, "the kernel of strategy %s cannot be launched: %s", tcw_strategy_name(run->strategy),
                  tcw_error_text(rc));
     return rc;
-}
-
-/* A plain sum in memory that is not aligned as the kernels want it: in memory that is, and there in place. */
-static int run_kernel_staged(const struct tcd_cuda_operation *operation, uint64_t bytes)
-{
-    const void *in = operation->scratch;
-    void *out = operation->scratch;
-    struct tck_run run = *operation->run;
-    int rc = copy(operation, operation->scratch, run.in[0], bytes);
-    void *wanted = run.out[0];
-    run.in = &in;
-    run.out = &out;
-    if (rc == 0)
-        rc = run_kernel(operation, &run, NULL);
-    return rc < 0 ? rc : copy(operation, wanted, operation->scratch, bytes);
 }
 
 static int all_reduce(const struct tcd_cuda_operation *operation)
@@ -382,10 +369,8 @@ static int all_reduce(const struct tcd_cuda_operation *operation)
     const struct tck_run *run = operation->run;
     const struct tcw_plan_desc *desc = run->desc;
     uint64_t bytes = message_bytes(run), count = run->tokens * desc->hidden;
-    if (!tcd_cuda_operation_is_library(desc, run->strategy)) {
-        bool aligned = has_epilogue(desc) || (is_aligned(run->in[0]) && is_aligned(run->out[0]));
-        return aligned ? run_kernel(operation, run, operation->end) : run_kernel_staged(operation, bytes);
-    }
+    if (!tcd_cuda_operation_is_library(desc, run->strategy))
+        return run_kernel(operation);
     unsigned char *sum = has_out(desc) ? run->out[0] : operation->scratch;
     int rc = run->strategy == TCW_STRATEGY_NCCL_SYMMETRIC
                  ? sum_in_window(operation, sum, bytes)
@@ -402,7 +387,7 @@ static int all_reduce(const struct tcd_cuda_operation *operation)
 
 /* ---- all of them ---- */
 
-/* The longest message that our kernels may have to sum elsewhere, see run_kernel_staged. */
+/* What launches of our kernels may have to stage, in the longest message that these get. */
 static uint64_t staged_bytes(const struct tcw_plan_desc *desc, const struct tcw_decision *decision, uint64_t longest)
 {
     uint64_t bytes = 0;
@@ -410,7 +395,7 @@ static uint64_t staged_bytes(const struct tcw_plan_desc *desc, const struct tcw_
         if (!tcd_cuda_operation_is_library(desc, decision->steps[i].strategy))
             bytes = decision->steps[i].max_bytes;
     bytes = bytes < longest ? bytes : longest;
-    return bytes < TCD_CUDA_STAGED_BYTES ? bytes : TCD_CUDA_STAGED_BYTES;
+    return bytes < TCK_CUDA_STAGED_BYTES ? bytes : TCK_CUDA_STAGED_BYTES;
 }
 
 uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, const struct tcw_decision *decision, uint32_t nranks)
@@ -435,10 +420,7 @@ uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, const stru
 
 int tcd_cuda_operation_check(const struct tck_run *run, char *text)
 {
-    if (run->desc->op != TCW_OP_ALL_REDUCE)
-        return 0;
-    if (!has_epilogue(run->desc) &&
-        (tcd_cuda_operation_is_library(run->desc, run->strategy) || message_bytes(run) <= TCD_CUDA_STAGED_BYTES))
+    if (run->desc->op != TCW_OP_ALL_REDUCE || !has_epilogue(run->desc))
         return 0;
     const struct {
         const void *address;

@@ -14,8 +14,6 @@
 
 struct tcd_ex_plan;
 
-enum { TCD_CUDA_STAGED_BYTES = 64 << 20 }; /* not less than AUTO may give to our kernels: choosing.served_kernels_bytes */
-
 struct tcd_cuda_operation {
     struct tck_device *device;
     struct tcd_cuda_communicator *communicator;
@@ -34,8 +32,8 @@ bool tcd_cuda_operation_is_library(const struct tcw_plan_desc *desc, uint32_t st
 /* Bytes that the longest run of a checked plan needs in between. `decision`: what runs which of its messages. */
 uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, const struct tcw_decision *decision, uint32_t nranks);
 /*
- * Whether this run's pointers are aligned as kernels want them; plain sums of up to TCD_CUDA_STAGED_BYTES need not be, they are copied.
- * 0, or TCW_EINVAL with `text`. Nothing may fail for it later.
+ * Whether this run's pointers are aligned as kernels want them; those of sums without fusion and bias need not be, they are staged. 0, or
+ * TCW_EINVAL with `text`. Nothing may fail for it later.
  */
 int tcd_cuda_operation_check(const struct tck_run *run, char *text);
 /*

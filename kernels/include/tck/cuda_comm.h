@@ -64,6 +64,14 @@ struct tck_cuda_end {
 int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, const struct tck_cuda_end *end);
 
 /*
+ * The same for a sum of two ranks or more without fusion and bias (else ENOTSUP) in buffers that need not be aligned: what is not goes
+ * through `staging`, aligned device memory of TCK_CUDA_STAGED_BYTES or the message if that is shorter, copied in before each launch and out
+ * behind it. Launches are those of an aligned run, so each rank may do as its own buffers want it.
+ */
+enum { TCK_CUDA_STAGED_BYTES = 64 << 20 }; /* no launch takes more of such a sum, however large the workspace */
+int tck_cuda_comm_launch_staged(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, void *staging);
+
+/*
  * What follows a sum that a library has computed: bias, residual, RMSNorm, quantisation, as run->desc says, rows [0, tokens) of `sum`
  * (contiguous, may equal run->out[0] where that is allowed). One launch. The same arithmetic as the fused kernels.
  */
