@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ struct comm_board *comm_board_create(uint32_t nranks, uint32_t seconds)
     struct comm_board *board = map_shared(sizeof(*board));
     board->nranks = nranks;
     board->seconds = seconds;
+    board->region_bytes = COMM_REGION_BYTES;
     for (uint32_t i = 0; i < nranks; i++) {
         board->page[i] = map_page(i, nranks);
         board->in[i] = map_shared(COMM_REGION_BYTES);
@@ -78,8 +80,15 @@ void comm_board_destroy(struct comm_board *board)
     munmap(board, sizeof(*board));
 }
 
+void comm_board_follow(pid_t parent)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+        _exit(1);
+}
+
 void comm_board_fork(struct comm_board *board, comm_work *work, void *arg, pid_t *pids)
 {
+    pid_t parent = getpid();
     fflush(NULL);
     for (uint32_t rank = 0; rank < board->nranks; rank++) {
         pids[rank] = fork();
@@ -88,6 +97,7 @@ void comm_board_fork(struct comm_board *board, comm_work *work, void *arg, pid_t
             exit(1);
         }
         if (!pids[rank]) {
+            comm_board_follow(parent);
             alarm(board->seconds);
             int code = work(board, rank, arg);
             fflush(NULL);

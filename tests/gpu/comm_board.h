@@ -23,7 +23,8 @@ enum {
 
 struct comm_board {
     uint32_t nranks;
-    uint32_t seconds; /* every process ends itself after so long */
+    uint32_t seconds;      /* every process ends itself after so long */
+    uint64_t region_bytes; /* of every large buffer on a GPU; COMM_REGION_BYTES unless the parent sets less */
     _Atomic uint32_t arrived;
     _Atomic uint32_t generation;
     _Atomic uint32_t failed;
@@ -49,6 +50,8 @@ void comm_board_fork(struct comm_board *board, comm_work *work, void *arg, pid_t
 /* Waits for all of them, kills the rest when one fails. 0, COMM_SKIP or 1. */
 int comm_board_join(struct comm_board *board, const pid_t *pids);
 
+/* A child that was just forked by `parent`: ends when that does. */
+void comm_board_follow(pid_t parent);
 /* Children: all ranks, or the process ends because another one failed. */
 void comm_board_barrier(struct comm_board *board);
 /* Children: says what is wrong, tells the others, ends the process. */

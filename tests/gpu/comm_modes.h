@@ -11,13 +11,14 @@
 
 struct comm_options {
     uint32_t ranks;
-    uint32_t seconds;  /* check: how long to draw cases; every mode: at most about thrice that */
+    uint32_t seconds;  /* check, kill: how long to draw cases, to kill; every mode: at most about thrice that */
     uint64_t seed;     /* check */
     bool long_sizes;   /* time: up to 32 MB instead of 8 */
     bool nccl;         /* time: measure the library beside ours */
     bool eager;        /* time, sweep: enqueued one by one instead of captured; the library is captured always */
     uint32_t replays;  /* time */
-    uint32_t soak;     /* kill: so many scenes, however long that takes; 0: one of each kind */
+    uint32_t soak;     /* kill: so many kills, however long they take; 0: as many as fit into the seconds */
+    uint32_t spares;   /* kill: processes per GPU that wait to take a dead one's place; 0: as suits the ranks */
     const char *json;  /* time, sweep: file for the numbers */
     const char *label; /* what the numbers are filed under */
 };

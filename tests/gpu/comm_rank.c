@@ -43,11 +43,28 @@ int comm_rank_open(struct comm_rank *self, struct comm_board *board, uint32_t ra
         comm_board_fail(board, rank, "the member page cannot be registered: %s", tcw_error_name(code));
     CUdeviceptr *large[] = {&self->in, &self->out, &self->residual_in, &self->residual_out, &self->quant_out};
     for (size_t i = 0; i < sizeof(large) / sizeof(large[0]); i++)
-        *large[i] = allocate(self, COMM_REGION_BYTES);
+        *large[i] = allocate(self, board->region_bytes);
     CUdeviceptr *small[] = {&self->gamma, &self->bias, &self->scale, &self->scale_out};
     for (size_t i = 0; i < sizeof(small) / sizeof(small[0]); i++)
-        *small[i] = allocate(self, COMM_REGION_BYTES / 8);
+        *small[i] = allocate(self, board->region_bytes / 8);
     return 0;
+}
+
+static void create_comm(struct comm_rank *self, void *const *workspaces, uint64_t bytes)
+{
+    struct tck_cuda_comm_params params = {
+        .device = self->device,
+        .rank = self->rank,
+        .nranks = self->nranks,
+        .workspaces = workspaces,
+        .workspace_bytes = bytes,
+        .abort_word = self->page + offsetof(struct tcw_member_page, abort_word),
+        .deadline_ns = self->page + offsetof(struct tcw_member_page, deadline_ns),
+        .progress = self->page + offsetof(struct tcw_member_page, device),
+    };
+    int code = tck_cuda_comm_create(&params, &self->comm);
+    if (code)
+        comm_board_fail(self->board, self->rank, "tck_cuda_comm_create: %s", tcw_error_name(code));
 }
 
 static void drop_workspaces(struct comm_rank *self)
@@ -71,6 +88,15 @@ void comm_rank_close(struct comm_rank *self)
     tck_cuda_unregister_host(self->device, self->board->page[self->rank]);
     tck_cuda_leave(self->device);
     tck_device_close(self->device);
+}
+
+void comm_rank_load(struct comm_rank *self)
+{
+    void *bases[COMM_MAX_RANKS];
+    for (uint32_t i = 0; i < self->nranks; i++)
+        bases[i] = (void *)self->in;
+    create_comm(self, bases, self->board->region_bytes);
+    drop_workspaces(self);
 }
 
 void comm_rank_workspace(struct comm_rank *self, uint64_t bytes)
@@ -98,19 +124,7 @@ void comm_rank_workspace(struct comm_rank *self, uint64_t bytes)
         }
         bases[i] = self->workspaces[i].base;
     }
-    struct tck_cuda_comm_params params = {
-        .device = self->device,
-        .rank = self->rank,
-        .nranks = self->nranks,
-        .workspaces = bases,
-        .workspace_bytes = bytes,
-        .abort_word = self->page + offsetof(struct tcw_member_page, abort_word),
-        .deadline_ns = self->page + offsetof(struct tcw_member_page, deadline_ns),
-        .progress = self->page + offsetof(struct tcw_member_page, device),
-    };
-    code = tck_cuda_comm_create(&params, &self->comm);
-    if (code)
-        comm_board_fail(board, self->rank, "tck_cuda_comm_create: %s", tcw_error_name(code));
+    create_comm(self, bases, bytes);
     self->workspace_bytes = bytes;
     comm_board_barrier(board);
 }

@@ -22,12 +22,14 @@ struct comm_rank {
     struct tck_memory workspaces[COMM_MAX_RANKS];
     uint64_t workspace_bytes;
     struct tck_cuda_comm *comm;
-    /* COMM_REGION_BYTES each, but for the small ones. */
+    /* board->region_bytes each, but for the small ones. */
     CUdeviceptr in, out, residual_in, residual_out, gamma, bias, scale, quant_out, scale_out;
 };
 
 /* 0, or COMM_SKIP where there is no such GPU. */
 int comm_rank_open(struct comm_rank *self, struct comm_board *board, uint32_t rank);
+/* Loads the kernels ahead of the first communicator: by way of one that nothing is launched on. Not collective. */
+void comm_rank_load(struct comm_rank *self);
 void comm_rank_close(struct comm_rank *self);
 
 /* Collective: makes, exchanges and maps workspaces of `bytes` and a communicator over them, in place of those before. */
