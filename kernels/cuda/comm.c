@@ -18,7 +18,7 @@ _Static_assert(offsetof(struct tck_cuda_progress, fault_step) == offsetof(struct
 _Static_assert(offsetof(struct tck_cuda_progress, their_step) == offsetof(struct tcw_device_progress, their_step), "their_step");
 _Static_assert(offsetof(struct tck_cuda_progress, records) == offsetof(struct tcw_device_progress, records), "records");
 _Static_assert((int)TCK_CUDA_RECORDS == (int)TCW_DEVICE_RECORDS && (int)TCK_CUDA_RANKS == (int)TCK_CUDA_MAX_RANKS, "sizes");
-_Static_assert((int)TCK_CUDA_STAGED_PACKS *(int)TCK_CUDA_PACK == (int)TCK_CUDA_STAGED_BYTES, "staged");
+_Static_assert((int)TCK_CUDA_STAGED_BYTES / (int)TCK_CUDA_PACK == (int)TCK_CUDA_STAGED_PACKS, "staged");
 _Static_assert(sizeof(struct tck_cuda_state) == 128 && sizeof(struct tck_cuda_door) == 32, "state");
 _Static_assert(offsetof(struct tck_cuda_state, began_step) % 16 == 0, "written in one piece");
 _Static_assert(TCK_CUDA_DOORS_OFFSET + TCK_CUDA_MOST_BLOCKS * sizeof(struct tck_cuda_door) <= TCK_CUDA_HEADER_BYTES, "doors");

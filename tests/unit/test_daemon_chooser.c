@@ -475,6 +475,33 @@ static void test_cuda_served_by_size(void **state)
     assert_true(choice.workspace_bytes == 0);
 }
 
+/* As configured by default: our kernels up to 1 GiB, the longer ones in several launches over one and the same workspace. */
+static void test_cuda_served_long_messages(void **state)
+{
+    static const unsigned fusions[] = {TCW_FUSION_NONE, TCW_FUSION_RESIDUAL_RMS_NORM};
+    static const uint32_t ranks[] = {2, 4, 8, 16};
+    struct tcd_choosing choosing = four_gpus();
+    struct tcd_choice choice;
+    uint64_t mib;
+    unsigned i;
+
+    (void)state;
+    choosing.served_kernels_bytes = 1u << 30;
+    for (i = 0; i < 8; i++)
+        for (mib = 64; mib <= 2048; mib *= 2) {
+            struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, fusions[i & 1], mib << 6, 8192);
+
+            desc.lane = TCW_LANE_SERVED;
+            choosing.nranks = ranks[i / 2];
+            choose(&desc, &choosing, &choice);
+            assert_in_range(choice.workspace_bytes, 144 << 20, 160 << 20);
+            assert_int_equal(tcw_decision_strategy(&choice.decision, 32u << 20), TCW_STRATEGY_TWOSHOT);
+            assert_int_equal(tcw_decision_strategy(&choice.decision, (mib < 1024 ? mib : 1024) << 20), TCW_STRATEGY_TWOSHOT);
+            assert_int_equal(tcw_decision_strategy(&choice.decision, mib << 20), mib > 1024 ? TCW_STRATEGY_NCCL : TCW_STRATEGY_TWOSHOT);
+            assert_int_equal(is_rejected(&choice, tcw_strategy_name(TCW_STRATEGY_NCCL)), mib <= 1024);
+        }
+}
+
 static void test_cuda_served_by_nccl_alone(void **state)
 {
     struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_NONE, 4096, 8192);
@@ -611,6 +638,7 @@ int main(void)
         cmocka_unit_test(test_cuda_finalize),
         cmocka_unit_test(test_cuda_multicast),
         cmocka_unit_test(test_cuda_served_by_size),
+        cmocka_unit_test(test_cuda_served_long_messages),
         cmocka_unit_test(test_cuda_served_by_nccl_alone),
         cmocka_unit_test(test_cuda_served_full_table),
         cmocka_unit_test(test_cuda_builtin_tables),

@@ -320,6 +320,69 @@ static void test_mixed_strategies(void **state)
     close_all(&world, &group);
 }
 
+/* Guarded by a pack on either side, which nobody writes. */
+static void check_long_sum(struct world *world, unsigned rank, uint64_t out, unsigned run, unsigned count)
+{
+    enum { GUARD = 4 };
+    float *got = malloc((count + 2 * GUARD) * sizeof *got);
+    assert_non_null(got);
+    client_read(world, rank, out - GUARD * sizeof *got, got, (count + 2 * GUARD) * sizeof *got);
+    for (unsigned i = 0; i < count; ++i)
+        if (got[GUARD + i] != sum_of(world->nranks, run, i))
+            fail_msg("run %u, rank %u: %g at %u, not %g", run, rank, (double)got[GUARD + i], i, (double)sum_of(world->nranks, run, i));
+    for (unsigned i = 0; i < GUARD; ++i)
+        assert_true(got[i] == -1 && got[GUARD + count + i] == -1);
+    free(got);
+}
+
+/*
+ * Messages longer than the workspace takes at once, down to parts of a token, on ranks of which some have to stage them. It is one run all
+ * the same.
+ */
+static void test_long_messages_staged(void **state)
+{
+    enum { LONG_TOKENS = 3, LONG_HIDDEN = 87380, LONG_COUNT = LONG_TOKENS * LONG_HIDDEN, LONG_BYTES = LONG_COUNT * 4, AT = 1 << 22 };
+    static const struct {
+        uint32_t strategy;
+        uint64_t in[2], out[2];
+    } cases[] = {
+        {TCW_STRATEGY_TWOSHOT, {0, 4}, {AT, AT + 12}}, {TCW_STRATEGY_ONESHOT, {8, 0}, {AT, AT}},
+        {TCW_STRATEGY_ONESHOT, {0, 4}, {AT + 4, AT}},  {TCW_STRATEGY_TWOSHOT, {AT + 4, AT + 8}, {AT + 4, AT + 8}},
+        {TCW_STRATEGY_TWOSHOT, {0, 0}, {AT, AT + 12}},
+    };
+    static float data[LONG_COUNT + 16];
+    struct world world;
+    struct group group;
+    (void)state;
+    open_all(&world, &group, 2);
+    group_workspace(&world, &group, 1 << 20);
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, LONG_TOKENS, LONG_HIDDEN);
+    group_plan(&world, &group, 9, &desc, TCW_STRATEGY_ONESHOT, 1);
+    group_plan(&world, &group, 10, &desc, TCW_STRATEGY_TWOSHOT, 1);
+    for (unsigned run = 0; run < sizeof cases / sizeof cases[0]; ++run) {
+        struct tcw_sqe head = sum_head(cases[run].strategy == TCW_STRATEGY_ONESHOT ? 9 : 10, LONG_TOKENS, run);
+        for (unsigned r = 0; r < 2; ++r) {
+            const struct tcw_ref refs[2] = {client_ref(cases[run].in[r], LONG_BYTES), client_ref(cases[run].out[r], LONG_BYTES)};
+            for (unsigned i = 0; i < LONG_COUNT + 16; ++i)
+                data[i] = -1;
+            client_write(&world, r, AT - 16, data, sizeof data);
+            for (unsigned i = 0; i < LONG_COUNT; ++i)
+                data[i] = value_of(r, run, i);
+            client_write(&world, r, cases[run].in[r], data, LONG_BYTES);
+            client_run(&group.members[r], &head, refs);
+        }
+        for (unsigned r = 0; r < 2; ++r) {
+            const struct tcw_member_page *page = group.members[r].page;
+            assert_int_equal(client_reap(&group.members[r]).result, 0);
+            check_long_sum(&world, r, cases[run].out[r], run, LONG_COUNT);
+            assert_int_equal(atomic_load(&page->device.steps), run + 1);
+            assert_int_equal(page->device.records[run + 1].tokens, LONG_TOKENS);
+            assert_int_equal(page->records[run].strategy, cases[run].strategy);
+        }
+    }
+    close_all(&world, &group);
+}
+
 /* What follows a sum: bias and residual exactly, the norm as the formula says. The forms that write no norm sum into scratch memory. */
 static void test_epilogues(void **state)
 {
@@ -661,6 +724,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_symmetric),
         cmocka_unit_test(test_own_kernels),
         cmocka_unit_test(test_mixed_strategies),
+        cmocka_unit_test(test_long_messages_staged),
         cmocka_unit_test(test_epilogues),
         cmocka_unit_test(test_gather),
         cmocka_unit_test(test_scatter),

@@ -165,12 +165,32 @@ static void test_a_row_must_fit(void **state)
     assert_int_equal(tck_cuda_twoshot_shape(&args, &h200, &shape), 0);
 }
 
+/* Executors keep so much memory for buffers that are not aligned, and no more, however large the workspace is. Rows are never staged. */
+static void test_launches_can_be_staged(void **state)
+{
+    const uint64_t packs = UINT64_C(64) << 20; /* 1 GiB */
+    (void)state;
+    for (uint32_t n = 2; n <= TCK_CUDA_RANKS; n++)
+        for (uint64_t buffer = UINT64_C(1) << 20; buffer <= UINT64_C(1) << 28; buffer *= 4) {
+            struct tck_cuda_args plain = make_args(n, packs, BF16_PACK, false);
+            struct tck_cuda_shape shape = {0};
+            plain.link.buffer_packs = buffer;
+            assert_in_range(shape_of(&plain, &h200).tokens, 1, TCK_CUDA_STAGED_PACKS);
+            assert_int_equal(tck_cuda_oneshot_shape(&plain, &h200, &shape), 0);
+            assert_in_range(shape.tokens, 1, TCK_CUDA_STAGED_PACKS);
+        }
+    struct tck_cuda_args rows = make_args(2, packs / 1024, 8192, true);
+    rows.link.buffer_packs = UINT64_C(1) << 28;
+    assert_int_equal(shape_of(&rows, &h200).tokens, packs / 1024);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_launch_is_possible),    cmocka_unit_test(test_all_ranks_cut_alike),
         cmocka_unit_test(test_long_messages_come_in_waves), cmocka_unit_test(test_few_multiprocessors),
         cmocka_unit_test(test_short_messages_are_spread),   cmocka_unit_test(test_a_row_must_fit),
+        cmocka_unit_test(test_launches_can_be_staged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
