@@ -2,6 +2,7 @@
 
 #include "args.h"
 #include "clock.h"
+#include "cuda/gpu.h"
 #include "descriptor.h"
 #include "error.h"
 #include "served.h"
@@ -88,10 +89,19 @@ static void give_up(struct tcc_member *member)
     tcc_member_report(member, &error);
 }
 
+/* Processes may have been given parts of their GPUs: kernels are launched as it suits the smallest. */
+static uint32_t multiprocessors(const struct tcc_member *member)
+{
+    struct tck_device *device = member->lane ? tcc_gpu_device(atomic_load(&member->ctx->gpu)) : NULL;
+
+    return device ? tck_device_facts(device)->multiprocessors : 0;
+}
+
 static int agree(struct tcc_member *member, const struct tcw_plan_desc *desc, struct tcw_packet *reply)
 {
     struct trtcoll_ctx *ctx = member->ctx;
-    struct tcw_plan_create request = {.group_id = member->ready.group_id, .timeout_ms = ctx->limits.plan_ms, .desc = *desc};
+    struct tcw_plan_create request = {
+        .group_id = member->ready.group_id, .timeout_ms = ctx->limits.plan_ms, .multiprocessors = multiprocessors(member), .desc = *desc};
     int code = tcc_member_fail(member);
 
     if (code)

@@ -150,6 +150,8 @@ void tcc_run_work(const struct trtcoll_plan *plan, const struct tcc_run *run, st
                              .plan_id = plan->plan_id,
                              .strategy = run->strategy,
                              .blocks = run->blocks,
+                             .multiprocessors = plan->decision.multiprocessors,
+                             .compute = plan->decision.compute,
                              .tokens = run->tokens,
                              .in = (const void *const *)run->buffers,
                              .out = run->buffers + plan->counts[TCW_SLOT_IN]};

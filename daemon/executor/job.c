@@ -58,6 +58,8 @@ static void fill_run(struct tcd_ex_job *job, struct tcd_ex_plan *plan)
         .plan_id = plan->plan_id,
         .strategy = plan->strategy,
         .blocks = plan->blocks,
+        .multiprocessors = plan->decision.multiprocessors,
+        .compute = plan->decision.compute,
         .tokens = plan->tokens,
         .in = (const void *const *)job->addresses,
         .out = job->addresses + plan->in_count,

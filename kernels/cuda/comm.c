@@ -202,12 +202,23 @@ static int tells(const struct tck_cuda_comm *comm, int family, const struct tck_
     return can;
 }
 
+/* What shapes are made of: as agreed, or where nobody had to agree, this process' GPU. */
+static struct tck_cuda_target target_of(const struct tck_cuda_comm *comm, const struct tck_run *run, const struct kernel *kernel)
+{
+    const struct tck_device_facts *facts = tck_device_facts(comm->device);
+    bool agreed = run->multiprocessors != 0;
+    uint32_t compute = agreed ? run->compute : facts->compute;
+    return (struct tck_cuda_target){.compute = compute,
+                                    .multiprocessors = agreed ? run->multiprocessors : facts->multiprocessors,
+                                    .registers = compute ? kernel->registers : 0,
+                                    .blocks = run->blocks};
+}
+
 /* *args: the link, what the end tells, and in run.flags those that do not depend on the run. `staging`: NULL, none. 1: that is told. */
 static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, struct tck_cuda_args *args, void *staging)
 {
-    const struct tck_device_facts *facts = tck_device_facts(comm->device);
     const bool finalizes = run->desc->op == TCW_OP_UB_FINALIZE && comm->link.nranks > 1;
-    struct tck_cuda_target target = {.compute = facts->compute, .multiprocessors = facts->multiprocessors, .blocks = run->blocks};
+    struct tck_cuda_target target;
     tck_cuda_shape_function *shape = tck_cuda_finalize_shape;
     const struct kernel *kernel = &comm->finalize;
     uint32_t flags = args->run.flags;
@@ -227,7 +238,7 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
         shape = families[family].shape;
         kernel = &comm->kernels[family][args->run.residual_in != NULL][run->desc->dtype];
     }
-    target.registers = kernel->registers;
+    target = target_of(comm, run, kernel);
     int told = tells(comm, family, run, args);
     code = tck_cuda_operation_launch(kernel->function, shape, &target, args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), staging, stream);
     return code ? code : told;

@@ -10,7 +10,6 @@ enum {
     NARROW = 128,
     WIDEST_PLAIN = 512, /* threads, as the kernels' launch bounds say */
     WIDEST_NORM = 256,
-    CLUSTER = 8,
     MOST_PACKS = 1 << 26, /* of a launch: indices have 32 bits, and count the slots of 16 ranks */
 };
 
@@ -26,14 +25,15 @@ static uint32_t packs_each(const struct tck_cuda_args *args, uint32_t cluster)
     return each + (each & 1);
 }
 
-static int shape(const struct tck_cuda_args *args, uint64_t most_tokens, struct tck_cuda_shape *result)
+static int shape(const struct tck_cuda_args *args, const struct tck_cuda_target *target, uint64_t most_tokens,
+                 struct tck_cuda_shape *result)
 {
     uint64_t tokens = least(least(args->run.tokens, most_tokens), MOST_PACKS / args->run.row_packs), packs = tokens * args->run.row_packs;
     uint32_t threads = NARROW, cluster = 1, blocks;
     if (!tokens)
         return TCW_EINVAL;
     if (args->run.residual_in) {
-        for (cluster = CLUSTER; cluster > 1 && packs_each(args, cluster) < NARROW; cluster /= 2)
+        for (cluster = tck_cuda_widest_cluster(target); cluster > 1 && packs_each(args, cluster) < NARROW; cluster /= 2)
             ;
         threads = (uint32_t)least((packs_each(args, cluster) + WARP - 1) / WARP * WARP, WIDEST_NORM);
         blocks = (uint32_t)least(tokens, TCK_NVLS_BLOCKS / cluster) * cluster;
@@ -49,8 +49,7 @@ static int shape(const struct tck_cuda_args *args, uint64_t most_tokens, struct 
 /* A slot for each rank. */
 int tck_cuda_nvls_oneshot_shape(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *result)
 {
-    (void)target;
-    return shape(args, args->link.buffer_packs / args->link.nranks / args->run.row_packs, result);
+    return shape(args, target, args->link.buffer_packs / args->link.nranks / args->run.row_packs, result);
 }
 
 /*
@@ -59,6 +58,6 @@ int tck_cuda_nvls_oneshot_shape(const struct tck_cuda_args *args, const struct t
 int tck_cuda_nvls_shape(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *result)
 {
     uint64_t besides = (uint64_t)args->link.nranks * (args->run.row_packs + 8 + TCK_NVLS_BLOCKS);
-    (void)target;
-    return shape(args, args->link.buffer_packs < besides ? 0 : (args->link.buffer_packs - besides) / 2 / args->run.row_packs, result);
+    return shape(args, target, args->link.buffer_packs < besides ? 0 : (args->link.buffer_packs - besides) / 2 / args->run.row_packs,
+                 result);
 }

@@ -15,7 +15,7 @@
 
 #include "cuda/family.h"
 
-enum { TCK_NVLS_BLOCKS = 128 }; /* of a launch at most; they wait for each other, and every GPU with multicast has room for as many */
+enum { TCK_NVLS_BLOCKS = 128 }; /* of a launch at most. Each waits for those of its number only, so not all need to find room at once */
 
 tck_cuda_shape_function tck_cuda_nvls_oneshot_shape, tck_cuda_nvls_shape;
 

@@ -8,7 +8,6 @@ enum {
     WIDEST_PLAIN = 512, /* as the kernels' launch bounds say */
     WIDEST_NORM = 256,
     SPREAD = 64,          /* blocks, before they get wider than the narrowest */
-    CLUSTER = 8,          /* what every GPU with clusters allows */
     MOST_PACKS = 1 << 26, /* of a launch: indices have 32 bits, and count the slots of 16 ranks */
 };
 
@@ -38,7 +37,7 @@ static uint32_t packs_each(const struct tck_cuda_args *args, uint32_t cluster)
 
 static void shape_norm(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
-    uint32_t cluster = target->compute >= 90 ? CLUSTER : 1, threads, clusters;
+    uint32_t cluster = tck_cuda_widest_cluster(target), threads, clusters;
     while (cluster > 1 && packs_each(args, cluster) < NARROW)
         cluster /= 2;
     threads = (uint32_t)least((packs_each(args, cluster) + 31) / 32 * 32, WIDEST_NORM);

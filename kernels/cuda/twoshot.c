@@ -13,7 +13,6 @@
 enum {
     WARP = 32,
     NARROWEST = 64,     /* threads of a block */
-    CLUSTER = 8,        /* what every GPU with clusters allows */
     AT_ONCE = 48 << 10, /* threads that surely find room, in blocks of any size, on the GPUs that this is made for */
     FREE = 32,          /* one in so many blocks is not used, so that clusters fit in what is there */
 };
@@ -58,7 +57,8 @@ static int shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_t
     uint32_t n = args->link.nranks, most = shard_room(args) / 8 * 8 * n / args->run.row_packs;
     uint32_t tokens = tokens_of_launch(args->run.tokens, most), shard = tck_twoshot_shard(tokens * args->run.row_packs, n);
     /* as many blocks as it takes for threads to have one pack each: long messages go better in many waves of blocks */
-    uint32_t threads = NARROWEST, blocks = least(target->blocks ? target->blocks : TCK_CUDA_MOST_BLOCKS, TCK_CUDA_MOST_BLOCKS);
+    uint32_t threads = tck_cuda_resident(target, NARROWEST) < n ? WARP : NARROWEST;
+    uint32_t blocks = least(target->blocks ? target->blocks : TCK_CUDA_MOST_BLOCKS, TCK_CUDA_MOST_BLOCKS);
     /* and no wider than lets a block of every shard in, where few multiprocessors are ours: these wait for each other */
     while (threads < TCK_TWOSHOT_MOST_plain(n) && (uint64_t)n * shard > (uint64_t)threads * target->multiprocessors &&
            tck_cuda_resident(target, 2 * threads) >= n)
@@ -76,16 +76,25 @@ static uint32_t packs_each(const struct tck_cuda_args *args, uint32_t cluster)
     return each + (each & 1);
 }
 
-/* The narrowest cluster whose threads take a row at once; wider ones while all
- * rows find room at once. */
+/* Threads of a block that takes a row together with the others of its cluster. */
+static uint32_t threads_for(const struct tck_cuda_args *args, uint32_t cluster)
+{
+    return least(whole_warps(packs_each(args, cluster)), TCK_TWOSHOT_MOST_norm(args->link.nranks));
+}
+
+/*
+ * The narrowest cluster whose threads take a row at once; wider ones while all rows find room at once. Where few multiprocessors are ours,
+ * narrower: a cluster of every shard must be there at the same time, and clusters leave room unused.
+ */
 static uint32_t choose_cluster(const struct tck_cuda_args *args, const struct tck_cuda_target *target, uint32_t rows)
 {
-    const bool spread = (uint64_t)rows * args->link.nranks * args->run.row_packs <= AT_ONCE;
+    const uint32_t n = args->link.nranks, widest = tck_cuda_widest_cluster(target);
+    const bool spread = (uint64_t)rows * n * args->run.row_packs <= AT_ONCE;
     uint32_t cluster = 1;
-    if (target->compute < 90)
-        return 1;
-    while (cluster < CLUSTER && packs_each(args, cluster) > (spread ? 2 * NARROWEST : TCK_TWOSHOT_MOST_norm(args->link.nranks)))
+    while (cluster < widest && packs_each(args, cluster) > (spread ? 2 * NARROWEST : TCK_TWOSHOT_MOST_norm(n)))
         cluster *= 2;
+    while (cluster > 1 && 2 * n * cluster > tck_cuda_resident(target, threads_for(args, cluster)))
+        cluster /= 2;
     return cluster;
 }
 
@@ -93,10 +102,11 @@ static int shape_norm(const struct tck_cuda_args *args, const struct tck_cuda_ta
 {
     uint32_t n = args->link.nranks, most = shard_room(args) / args->run.row_packs * n;
     uint32_t tokens = tokens_of_launch(args->run.tokens, most), rows = tck_twoshot_tokens(tokens, n, 0);
-    uint32_t cluster = choose_cluster(args, target, rows),
-             threads = least(whole_warps(packs_each(args, cluster)), TCK_TWOSHOT_MOST_norm(n));
-    uint32_t resident = tck_cuda_resident(target, threads);
-    uint32_t blocks = least(target->blocks ? target->blocks : resident - resident / FREE, TCK_CUDA_MOST_BLOCKS);
+    uint32_t cluster = choose_cluster(args, target, rows), threads = threads_for(args, cluster), resident, blocks;
+    while (threads > WARP && tck_cuda_resident(target, threads) < n)
+        threads = whole_warps(threads / 2);
+    resident = tck_cuda_resident(target, threads);
+    blocks = least(target->blocks ? target->blocks : resident - resident / FREE, TCK_CUDA_MOST_BLOCKS);
     *shape = (struct tck_cuda_shape){
         .grid = for_all_shards(blocks / cluster, rows, n) * cluster, .threads = threads, .cluster = cluster, .tokens = tokens};
     return most ? 0 : TCW_EINVAL;

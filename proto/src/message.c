@@ -85,8 +85,6 @@ static const char *payload_fault(unsigned opcode, const union tcw_payload *paylo
                    ? NULL
                    : "malformed announcement";
     case TCW_MSG_PLAN_CREATE:
-        if (payload->PLAN_CREATE.reserved)
-            return "a reserved field is not zero";
         return desc_in_range(&payload->PLAN_CREATE.desc) ? NULL : "a plan descriptor with an enumeration out of range";
     case TCW_MSG_PLAN_READY:
         return TEXT_ENDS(payload->PLAN_READY.reason) && payload->PLAN_READY.decision.step_count >= 1 &&

@@ -11,6 +11,7 @@ static struct fake_context contexts[FAKE_MAX_DEVICES]; /* by ordinal */
 static int visible = -1;                               /* -1: cuInit has not been called */
 static uint64_t bytes_per_device = UINT64_C(8) << 30;
 static unsigned island = FAKE_MAX_DEVICES; /* GPUs that reach each other */
+static unsigned multiprocessors[FAKE_MAX_DEVICES];
 
 static _Thread_local struct {
     struct fake_context *stack[64];
@@ -72,6 +73,19 @@ static int choose_visible(const char *list, unsigned machine)
     return count;
 }
 
+/* One number for all, or one for each; the last counts for the rest. */
+static void read_multiprocessors(const char *text)
+{
+    unsigned number = 132;
+    for (unsigned i = 0; i < FAKE_MAX_DEVICES; i++) {
+        if (text && atoi(text) > 0)
+            number = (unsigned)atoi(text);
+        multiprocessors[i] = number;
+        text = text ? strchr(text, ',') : NULL;
+        text = text ? text + 1 : NULL;
+    }
+}
+
 CUresult fake_devices_init(void)
 {
     const char *count_text = getenv("TRTCOLL_FAKE_GPUS"), *memory_text = getenv("TRTCOLL_FAKE_GPU_MEMORY");
@@ -85,6 +99,7 @@ CUresult fake_devices_init(void)
         bytes_per_device = strtoull(memory_text, NULL, 0);
     if (island_text && atoi(island_text) > 0)
         island = (unsigned)atoi(island_text);
+    read_multiprocessors(getenv("TRTCOLL_FAKE_MULTIPROCESSORS"));
     if (list) {
         visible = choose_visible(list, machine);
     } else {
@@ -252,7 +267,7 @@ static int attribute_of(CUdevice_attribute attribute, const struct fake_context 
     case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
         return 9;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-        return 132;
+        return (int)multiprocessors[context->index];
     case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
         return 1;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:

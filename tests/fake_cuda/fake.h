@@ -14,6 +14,7 @@
  *   TRTCOLL_FAKE_GPUS         number of devices (4; at most 16)
  *   TRTCOLL_FAKE_GPU_MEMORY   bytes of one device that one process can allocate (8 GiB)
  *   TRTCOLL_FAKE_ISLAND       so many GPUs at a time can map each other's memory (all of them)
+ *   TRTCOLL_FAKE_MULTIPROCESSORS  that this process sees of each device: a number for all, or "132,66,..." (132)
  *   TRTCOLL_FAKE_FAULTS       file with faults to inject, see inject.h
  *   CUDA_VISIBLE_DEVICES      as for the real driver: ordinals or "GPU-<uuid>"
  *

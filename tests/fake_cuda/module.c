@@ -141,6 +141,14 @@ static CUresult run_kernel(struct fake_op *op, struct fake_stream *stream)
     return kernel->twin->run(&launch);
 }
 
+static unsigned cluster_of(const CUlaunchConfig *config)
+{
+    for (unsigned i = 0; i < config->numAttrs; i++)
+        if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
+            return config->attrs[i].value.clusterDim.x;
+    return 1;
+}
+
 static CUresult check_launch(const CUlaunchConfig *config, const struct fake_function *function)
 {
     uint64_t threads = (uint64_t)config->blockDimX * config->blockDimY * config->blockDimZ;
@@ -186,6 +194,7 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction handle, void 
     kernel->launch = (struct fake_launch){
         .grid = {config->gridDimX, config->gridDimY, config->gridDimZ},
         .block = {config->blockDimX, config->blockDimY, config->blockDimZ},
+        .cluster = cluster_of(config),
     };
     strcpy(kernel->launch.name, function->name);
     memcpy(kernel->params, params[0], function->twin->param_bytes);

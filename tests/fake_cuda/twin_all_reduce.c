@@ -3,6 +3,9 @@
  * later launches, overlapping launches. Inside the workspaces it has its own: a rank writes its part of a round into its own buffer and
  * publishes a sequence number beside it, in the part of the header that the kernels do not use; the others read it there. Three buffers
  * take turns: who publishes round k has seen everybody publish k - 1, so nobody reads what stood in that buffer.
+ *
+ * Blocks are not played, but their numbers are compared: ranks that launch a kernel in different shapes end with a mismatch, where real
+ * ones would wait for blocks that never come, sometimes.
  */
 #include "multicast.h"
 #include "twin_row.h"
@@ -19,7 +22,7 @@ struct twin_state {
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t sequence; /* rounds published */
     /* What the launch that published a round was; like the buffers: who reads it may be a round behind. */
     struct twin_round {
-        _Atomic uint64_t plan_id, tokens, first_token;
+        _Atomic uint64_t plan_id, tokens, first_token, shape;
     } rounds[TCK_CUDA_BUFFERS];
     _Atomic uint64_t began_ns;                        /* the run of the last launch */
     _Alignas(TCW_TWO_LINES) _Atomic uint32_t running; /* launches at this moment */
@@ -36,6 +39,8 @@ struct turn {
     struct tcw_device_progress *progress;
     uint64_t step; /* this run's, from 1 */
     uint64_t waited_since_ns;
+    const struct fake_launch *launch;
+    uint64_t shape;
     bool finalizes;
 };
 
@@ -97,6 +102,11 @@ static bool wait_for(struct turn *turn, uint32_t rank, uint64_t sequence)
     turn->waited_since_ns = 0;
     if (round->plan_id != turn->run->plan_id || round->tokens != turn->run->run_tokens || round->first_token != turn->run->first_token)
         return fail(turn, TCW_EMISMATCH, rank);
+    if (round->shape != turn->shape) {
+        fake_complain("%s: rank %u has launched %u blocks of %u threads in clusters of %u, rank %u another shape", turn->launch->name,
+                      turn->link->rank, turn->launch->grid[0], turn->launch->block[0], turn->launch->cluster, rank);
+        return fail(turn, TCW_EMISMATCH, rank);
+    }
     return true;
 }
 
@@ -128,6 +138,7 @@ static bool exchange(struct turn *turn, struct fake_twin_row *row, uint64_t at, 
     atomic_store_explicit(&round->plan_id, turn->run->plan_id, memory_order_relaxed);
     atomic_store_explicit(&round->tokens, turn->run->run_tokens, memory_order_relaxed);
     atomic_store_explicit(&round->first_token, turn->run->first_token, memory_order_relaxed);
+    atomic_store_explicit(&round->shape, turn->shape, memory_order_relaxed);
     atomic_store_explicit(&mine->sequence, sequence, memory_order_release);
     for (uint32_t i = 0; i < turn->link->nranks; i++)
         if (i != turn->link->rank && !wait_for(turn, i, sequence))
@@ -220,7 +231,11 @@ static CUresult run_launch(const struct fake_launch *launch)
 {
     const struct tck_cuda_args *args = launch->params;
     const struct tck_cuda_link *link = &args->link;
-    struct turn turn = {.link = link, .run = &args->run, .finalizes = !strcmp(launch->name, "tck_finalize")};
+    struct turn turn = {.link = link,
+                        .run = &args->run,
+                        .launch = launch,
+                        .shape = (uint64_t)launch->grid[0] << 32 | launch->block[0] << 16 | launch->cluster,
+                        .finalizes = !strcmp(launch->name, "tck_finalize")};
     struct fake_twin_row *row;
     CUresult result;
     if (!link->nranks || link->nranks > TCK_CUDA_RANKS || link->rank >= link->nranks)

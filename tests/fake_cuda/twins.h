@@ -10,8 +10,8 @@
 struct fake_launch {
     char name[128];
     const struct fake_context *context;
-    unsigned grid[3], block[3];
-    const void *params; /* the kernel's only parameter, a copy */
+    unsigned grid[3], block[3], cluster; /* cluster: along x, the only direction */
+    const void *params;                  /* the kernel's only parameter, a copy */
 };
 
 struct fake_twin {

@@ -271,7 +271,6 @@ static void random_body(struct proc_me *me)
             wire.payload.GROUP_REFORM.timeout_ms = 5;
             break;
         case TCW_MSG_PLAN_CREATE:
-            wire.payload.PLAN_CREATE.reserved = 0;
             wire.payload.PLAN_CREATE.timeout_ms = 5;
             if (ref_random(&random) % 4 == 0) {
                 memset(&wire.payload.PLAN_CREATE.desc, 0, sizeof(wire.payload.PLAN_CREATE.desc));

@@ -1,10 +1,11 @@
 /*
- * How launches of the two-shot kernels are cut: what the kernels take for granted, whatever the message and the GPU.
+ * How launches are cut, those of the two-shot kernels above all: what the kernels take for granted, whatever the message and the GPU.
  */
 #include "cmocka_all.h"
 
 #ifdef TRTCOLL_CUDA
 #include "kernels/cuda/family.h"
+#include "kernels/cuda/nvls.h"
 #include "kernels/cuda/twoshot.h"
 
 #include <tcw/types.h>
@@ -134,14 +135,58 @@ static void test_long_messages_come_in_waves(void **state)
 /* As clients of MPS may have: the blocks of a part, which wait for each other, are there at the same time. */
 static void test_few_multiprocessors(void **state)
 {
+    static const uint32_t hidden[] = {1024, 8192, 32768}, registers[] = {64, 128};
     (void)state;
-    for (uint32_t multiprocessors = 1; multiprocessors <= 16; multiprocessors++)
-        for (uint32_t n = 2; n <= TCK_CUDA_RANKS; n++) {
+    for (uint32_t multiprocessors = 1; multiprocessors <= h200.multiprocessors; multiprocessors++)
+        for (uint32_t n = 2; n <= TCK_CUDA_RANKS; n++)
+            for (unsigned form = 0; form < 2 * 2 * 3; form++) {
+                struct tck_cuda_target target = h200;
+                struct tck_cuda_args args = make_args(n, form % 3 ? 2048 : 3, hidden[form / 4], form & 1);
+                target.multiprocessors = multiprocessors;
+                target.registers = registers[form / 2 % 2];
+                const struct tck_cuda_shape shape = shape_of(&args, &target);
+                assert_true(tck_cuda_resident(&target, shape.threads) >= n * shape.cluster);
+                check(&args, &target);
+            }
+}
+
+/* Clusters are as wide as finds room in an eighth of what is ours, in all norm forms. */
+static void test_clusters_of_shares(void **state)
+{
+    static tck_cuda_shape_function *const shapes[] = {tck_cuda_oneshot_shape, tck_cuda_twoshot_shape, tck_cuda_nvls_oneshot_shape,
+                                                      tck_cuda_nvls_shape};
+    static const struct {
+        uint32_t multiprocessors, cluster;
+    } shares[] = {{132, 8}, {66, 8}, {64, 8}, {63, 4}, {33, 4}, {16, 2}, {14, 1}, {1, 1}};
+    (void)state;
+    for (size_t s = 0; s < sizeof(shares) / sizeof(shares[0]); s++)
+        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+            struct tck_cuda_args args = make_args(2, 4, 8192, true);
             struct tck_cuda_target target = h200;
-            struct tck_cuda_args args = make_args(n, 2048, 8192, false);
-            target.multiprocessors = multiprocessors;
-            assert_true(tck_cuda_resident(&target, shape_of(&args, &target).threads) >= n);
+            struct tck_cuda_shape shape;
+            target.multiprocessors = shares[s].multiprocessors;
+            assert_int_equal(shapes[i](&args, &target, &shape), 0);
+            assert_int_equal(shape.cluster, shares[s].cluster);
+            assert_int_equal(shape.grid % shape.cluster, 0);
         }
+}
+
+/* GPUs that are not alike: shapes that suit every model, whatever this rank's kernel needs. */
+static void test_mixed_models(void **state)
+{
+    struct tck_cuda_target mixed = {.multiprocessors = 108};
+    (void)state;
+    for (int norm = 0; norm < 2; norm++) {
+        struct tck_cuda_args args = make_args(4, 300, 8192, norm);
+        const struct tck_cuda_shape two = shape_of(&args, &mixed);
+        struct tck_cuda_shape one;
+        check(&args, &mixed);
+        assert_int_equal(tck_cuda_oneshot_shape(&args, &mixed, &one), 0);
+        assert_int_equal(two.cluster, 1);
+        assert_int_equal(one.cluster, 1);
+        assert_true(one.grid * one.threads <= 512 * mixed.multiprocessors);
+    }
+    assert_int_equal(tck_cuda_resident(&mixed, 512), 108);
 }
 
 /* 4 GPUs, 256 KB: all multiprocessors have some of it. */
@@ -189,6 +234,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_launch_is_possible),    cmocka_unit_test(test_all_ranks_cut_alike),
         cmocka_unit_test(test_long_messages_come_in_waves), cmocka_unit_test(test_few_multiprocessors),
+        cmocka_unit_test(test_clusters_of_shares),          cmocka_unit_test(test_mixed_models),
         cmocka_unit_test(test_short_messages_are_spread),   cmocka_unit_test(test_a_row_must_fit),
         cmocka_unit_test(test_launches_can_be_staged),
     };

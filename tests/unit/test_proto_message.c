@@ -202,7 +202,6 @@ static void test_field_lies(void **state)
     REFUSE(GROUP_REPORT, code = 0);
     REFUSE(GROUP_REPORT, code = 4);
     REFUSE(GROUP_BROKEN, error.code = 0);
-    REFUSE(PLAN_CREATE, reserved = 1);
     REFUSE(PLAN_CREATE, desc.dtype = TCW_DTYPE_COUNT);
     REFUSE(PLAN_CREATE, desc.strategy = TCW_STRATEGY_COUNT);
     REFUSE(PLAN_CREATE, desc.fusion = TCW_FUSION_COUNT);

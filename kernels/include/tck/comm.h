@@ -56,6 +56,8 @@ struct tck_run {
     uint32_t plan_id;
     uint32_t strategy; /* resolved: never AUTO */
     uint32_t blocks;   /* CUDA: grid size as decided for this message size, 0: the kernel's own rule */
+    /* CUDA: what the group has agreed on, see struct tcw_decision. multiprocessors 0: the ranks' GPUs and shares are known to be alike */
+    uint32_t multiprocessors, compute;
     uint64_t tokens;
     const void *const *in;
     void *const *out;

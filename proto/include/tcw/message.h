@@ -136,7 +136,7 @@ struct tcw_group_broken {
 struct tcw_plan_create {
     uint64_t group_id;
     uint32_t timeout_ms;
-    uint32_t reserved;
+    uint32_t multiprocessors; /* CUDA: that this process sees of its GPU; 0: as many as its executor */
     struct tcw_plan_desc desc;
 };
 

@@ -113,6 +113,12 @@ struct tcw_decision {
     uint32_t lane;
     uint32_t step_count; /* 1..TCW_MAX_DECISION_STEPS */
     struct tcw_decision_step steps[TCW_MAX_DECISION_STEPS];
+    /*
+     * CUDA: what kernels' grids are made of, where ranks see different numbers (shares of MPS, models). On the direct lane clients count,
+     * on the served lane executors. Host devices: 0.
+     */
+    uint32_t multiprocessors; /* the least that any rank has */
+    uint32_t compute;         /* 90 for SM 9.0; 0: not all ranks have the same */
 };
 
 /* The step that serves messages of this size. */
