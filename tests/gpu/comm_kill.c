@@ -156,8 +156,11 @@ static int kill_victim(struct show *show, uint32_t victim)
     return 0;
 }
 
+/* Deadlines are read from memory: this one holds from now on, for captured runs and waits that have begun as well. */
 static int stop_victim(struct show *show, uint32_t victim)
 {
+    for (uint32_t i = 0; i < show->board->nranks; i++)
+        atomic_store(&show->board->page[i]->deadline_ns, deadline_ns);
     uint64_t stopped = tcw_now_ns();
     comm_crew_stop(&show->crew, victim);
     if (comm_crew_await(&show->crew, COMM_ENDED, victim))
@@ -170,13 +173,9 @@ static int stop_victim(struct show *show, uint32_t victim)
 /* One scene; -1 when no other can follow. */
 static int play(struct show *show, const struct comm_scene *scene)
 {
-    struct comm_board *board = show->board;
-    uint32_t victim = victim_of((unsigned)scene->number, board->nranks);
+    uint32_t victim = victim_of((unsigned)scene->number, show->board->nranks);
     if (form(show, scene))
         return -1;
-    /* Deadlines are read from memory: this one holds from now on, for captured runs as well. */
-    for (uint32_t i = 0; i < board->nranks && scene->stop; i++)
-        atomic_store(&board->page[i]->deadline_ns, deadline_ns);
     if (await_steps(show, victim, 40 + scene->number * 37 % 260))
         return -1;
     if (scene->stop ? stop_victim(show, victim) : kill_victim(show, victim))
