@@ -31,6 +31,7 @@ static const struct {
     const char *name;
     int (*run)(const struct comm_options *options);
 } modes[] = {{"check", comm_check}, {"time", comm_time}, {"sweep", comm_sweep}, {"kill", comm_kill}};
+enum { MODES = sizeof(modes) / sizeof(modes[0]) };
 
 static int parse(int argc, char **argv, struct comm_options *options)
 {
@@ -84,7 +85,10 @@ static int parse(int argc, char **argv, struct comm_options *options)
 int main(int argc, char **argv)
 {
     struct comm_options options = {.seconds = 10, .seed = 1, .replays = 20, .nccl = true, .label = ""};
-    if (argc < 2 || parse(argc - 1, argv + 1, &options))
+    size_t mode = 0;
+    while (mode < MODES && (argc < 2 || strcmp(argv[1], modes[mode].name)))
+        mode++;
+    if (mode == MODES || parse(argc - 1, argv + 1, &options))
         return usage();
     if (!options.ranks)
         options.ranks = comm_gpu_count();
@@ -92,8 +96,5 @@ int main(int argc, char **argv)
         printf("two GPUs are needed\n");
         return COMM_SKIP;
     }
-    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
-        if (!strcmp(argv[1], modes[i].name))
-            return modes[i].run(&options);
-    return usage();
+    return modes[mode].run(&options);
 }
