@@ -1,4 +1,5 @@
 #include "fleet.h"
+#include "pin.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -85,7 +86,7 @@ static void become_rank(struct fleet *fleet, const struct settings *settings, ui
     if (getppid() != parent)
         _exit(1);
     if (!settings->cuda) /* threads of CUDA and NCCL would have to share the processor */
-        loop_pin(number);
+        pin_rank(number);
     int code = start(&rank);
     trtcoll_ctx_close(rank.ctx);
     if (code != 0)

@@ -66,22 +66,6 @@ uint32_t loop_sizes(uint64_t low, uint64_t high, uint64_t *sizes)
     return count;
 }
 
-void loop_pin(uint32_t rank)
-{
-    cpu_set_t allowed, one;
-    if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0 || CPU_COUNT(&allowed) == 0)
-        return;
-    uint32_t wanted = rank % (uint32_t)CPU_COUNT(&allowed);
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed) || wanted-- != 0)
-            continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        sched_setaffinity(0, sizeof(one), &one);
-        return;
-    }
-}
-
 static uint16_t bf16_of(float value)
 {
     uint32_t bits;

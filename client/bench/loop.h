@@ -25,9 +25,6 @@ int loop_measure(const struct loop_subject *subject, uint64_t budget_ns, double 
 /* Sizes from `low` to `high` bytes (powers of two times 8), at most LOOP_MAX_CASES. Returns how many. */
 uint32_t loop_sizes(uint64_t low, uint64_t high, uint64_t *sizes);
 
-/* Binds the calling process to one of its processors: number `rank`, counted round. */
-void loop_pin(uint32_t rank);
-
 uint64_t loop_now_ns(void);
 
 /* fp32 or bf16, filled with `rank` + 1 and compared with the sum over `nranks` ranks: exact in both types up to 16 ranks. */

@@ -6,6 +6,7 @@
  * Prints "library TEXT", and for every size "case BYTES NS". Always fp32: MPI 3 knows no bf16.
  */
 #include "loop.h"
+#include "pin.h"
 
 #include <mpi.h>
 #include <signal.h>
@@ -71,7 +72,7 @@ int main(int argc, char **argv)
     MPI_Comm_size(MPI_COMM_WORLD, &nranks);
     MPI_Get_library_version(library, &length);
     library[strcspn(library, ",\n")] = 0;
-    loop_pin((uint32_t)rank);
+    pin_rank((uint32_t)rank);
     if (rank == 0)
         printf("library %s\n", library);
     uint32_t count = loop_sizes(strtoull(argv[1], NULL, 10), strtoull(argv[2], NULL, 10), sizes);

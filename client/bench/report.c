@@ -3,6 +3,7 @@
  */
 #include "bench.h"
 #include "json_text.h"
+#include "pin.h"
 
 #include <stdio.h>
 
@@ -68,11 +69,19 @@ static void print_soak(const struct settings *settings, const char *name, const 
            soak->max_ns / 1e3);
 }
 
+static void print_binding(uint32_t ranks)
+{
+    printf("ranks are bound to processors");
+    for (uint32_t rank = 0; rank < ranks; rank++)
+        printf(" %d", pin_processor(rank));
+    printf(", executors are not bound\n");
+}
+
 void report_text(const struct settings *settings, const struct results *results)
 {
     const struct machine *machine = &results->machine;
     printf("trtcoll-bench %s on %s, %u processors, %s\n", machine->library, machine->cpu, machine->processors, machine->kernel);
-    printf("rank r is bound to processor r modulo %u, executors are not bound\n", machine->processors);
+    print_binding(settings->ranks);
     if (results->ring.measured)
         printf("ring round trip: median %.2f us, p99 %.2f us, min %.2f us (%llu served barriers of one rank)\n",
                results->ring.median_ns / 1e3, results->ring.p99_ns / 1e3, results->ring.min_ns / 1e3,
