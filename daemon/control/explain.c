@@ -1,6 +1,7 @@
 #include "explain.h"
 
 #include "daemon.h"
+#include "grids.h"
 #include "group.h"
 #include "plan_build.h"
 #include "text.h"
@@ -98,6 +99,8 @@ int tcd_explain(struct tcd_daemon *daemon, const struct tcw_admin *question, cJS
     tcd_choosing_set(&choosing, daemon, instance, wanted, nranks);
     if (tcd_choose(desc, &choosing, &choice, error))
         return error->code;
+    if (instance)
+        tcd_grids_agree(instance, &choice);
     bytes = tcw_plan_message_bytes(desc, nranks, 0, tokens);
     strategy = tcw_strategy_name(tcw_decision_strategy(&choice.decision, bytes));
 

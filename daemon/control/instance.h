@@ -32,6 +32,7 @@ struct tcd_member {
     uint32_t row;                      /* in the stats; TCD_NO_ROW if there is none */
     struct tcd_page page;              /* the client's */
     struct tcd_attachment *attachment; /* NULL until a served plan */
+    uint32_t multiprocessors;          /* CUDA: that the client sees of its GPU; 0: it has not said */
     uint64_t plans_created;
     uint32_t plans; /* that it holds */
     bool counted;   /* against the client's quota of groups */

@@ -243,7 +243,7 @@ static void collect(struct tcd_plan *plan, struct tcd_member *member, uint32_t s
     hold(member, 1);
     plan->waiting |= 1ull << member->rank;
     plan->sequences[member->rank] = sequence;
-    plan->multiprocessors[member->rank] = create->multiprocessors;
+    member->multiprocessors = create->multiprocessors;
     if (differs(plan, member, &create->desc, &error)) {
         tcd_plan_fail(plan, &error);
         return;

@@ -24,7 +24,6 @@ struct tcd_plan {
     uint64_t waiting; /* of them, those without an answer */
     uint64_t holders; /* READY: ranks that have not released it */
     uint32_t sequences[TCW_MAX_RANKS];
-    uint32_t multiprocessors[TCW_MAX_RANKS]; /* CUDA: that each rank's client sees, 0: it has not said */
     uint64_t since_ns;
     struct tcd_alarm patience;
     struct tcw_error error; /* FAILED */

@@ -4,6 +4,7 @@
 #include "attachment.h"
 #include "daemon.h"
 #include "environment.h"
+#include "grids.h"
 #include "group.h"
 #include "text.h"
 #include "workspace.h"
@@ -12,7 +13,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* A request to an executor for a plan that may be gone when the answer comes. */
@@ -224,39 +224,9 @@ static void serve(struct tcd_plan *plan)
 
 /* ---- workspaces ---- */
 
-/* What grids are made of: see struct tcw_decision. The executors that answer for the plan have been ready, so their facts are known. */
-static void agree_on_grids(struct tcd_plan *plan)
-{
-    const struct tcd_instance *instance = plan->instance;
-    struct tcd_choice *choice = &plan->choice;
-    struct tcw_decision *decision = &choice->decision;
-    size_t length = strlen(choice->reason);
-    uint32_t most = 0, least_rank = 0, i;
-    char who[64];
-
-    if (tcd_device_kind_of(instance->members[0].device) != TCK_DEVICE_CUDA)
-        return;
-    for (i = 0; i < instance->size; i++) {
-        const struct tck_device_facts *facts = &instance->members[i].device->facts.device;
-        uint32_t count = is_served(plan) ? 0 : plan->multiprocessors[i];
-
-        count = count ? count : facts->multiprocessors;
-        if (!i || count < decision->multiprocessors) {
-            decision->multiprocessors = count;
-            least_rank = i;
-        }
-        most = count > most ? count : most;
-        decision->compute = !i || decision->compute == facts->compute ? facts->compute : 0;
-    }
-    if (plan->workspace && most > decision->multiprocessors) /* else there are no kernels that meet */
-        snprintf(choice->reason + length, sizeof(choice->reason) - length, "; grids for %u multiprocessors: %s%s has no more",
-                 decision->multiprocessors, is_served(plan) ? "the executor of " : "",
-                 tcd_member_text(&instance->members[least_rank], who, sizeof(who)));
-}
-
 static void go_on(struct tcd_plan *plan)
 {
-    agree_on_grids(plan);
+    tcd_grids_agree(plan->instance, &plan->choice);
     if (is_served(plan))
         serve(plan);
     else

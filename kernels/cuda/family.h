@@ -88,14 +88,14 @@ static inline uint32_t tck_cuda_resident(const struct tck_cuda_target *target, u
 }
 
 /*
- * The widest cluster that finds room on every rank. Its blocks lie in one of the clusters of multiprocessors that a GPU is made of, eight
- * at most, and a share may be spread over all of them.
+ * The widest cluster that finds room on every rank. Its blocks lie in one of the groups of multiprocessors that a GPU is made of, eight
+ * of them, twelve at most with SM 12, and a share may be spread over all.
  */
 static inline uint32_t tck_cuda_widest_cluster(const struct tck_cuda_target *target)
 {
-    enum { WIDEST = 8 /* what every GPU with clusters allows */, PLACES = 8 };
-    uint32_t cluster = target->compute >= 90 ? WIDEST : 1;
-    while (cluster > 1 && cluster * PLACES > target->multiprocessors)
+    enum { WIDEST = 8 /* what every GPU with clusters allows */ };
+    uint32_t cluster = target->compute >= 90 ? WIDEST : 1, places = target->compute >= 120 ? 12 : 8;
+    while (cluster > 1 && cluster * places > target->multiprocessors)
         cluster /= 2;
     return cluster;
 }

@@ -5,6 +5,8 @@
  */
 #include "gpu.h"
 
+#include "ctl_case.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,8 @@ struct shares {
     unsigned lane, ranks, odd;
     const char *multiprocessors, *percentage;
 };
+
+enum { EXPLAINED = 100 }; /* step: all runs are over, the group is still there */
 
 static void take_share(const struct shares *shares)
 {
@@ -78,6 +82,8 @@ static void share_body(struct proc_me *me)
         case_all_reduce_run(me, group, &job, 2);
     }
     gpu_check_group(group);
+    proc_reach(me, EXPLAINED);
+    proc_await_parent(me, EXPLAINED);
     gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
 }
@@ -85,8 +91,17 @@ static void share_body(struct proc_me *me)
 static void run(struct shares *shares)
 {
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = shares->ranks, .operation_ms = 20000});
+    struct proc_run *ranks = proc_run_start(daemon, (int)shares->ranks, share_body, shares);
+    char wanted[96];
 
-    proc_run_all(daemon, (int)shares->ranks, share_body, shares, 60000);
+    proc_run_await_all(ranks, EXPLAINED);
+    snprintf(wanted, sizeof(wanted), "\"; grids for \" in d[\"answer\"][\"why\"] and \"rank %u (\" in d[\"answer\"][\"why\"]", shares->odd);
+    json(daemon,
+         shares->lane == TRTCOLL_LANE_DIRECT ? "explain all-reduce 16x1024 --group shares --lane direct"
+                                             : "explain all-reduce 16x1024 --group shares --lane served",
+         wanted);
+    proc_run_reach(ranks, EXPLAINED);
+    proc_run_wait(ranks, 60000);
     proc_daemon_finish(daemon);
 }
 
