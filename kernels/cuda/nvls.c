@@ -49,7 +49,7 @@ static int shape(const struct tck_cuda_args *args, const struct tck_cuda_target 
 /* A slot for each rank. */
 int tck_cuda_nvls_oneshot_shape(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *result)
 {
-    return shape(args, target, args->link.buffer_packs / args->link.nranks / args->run.row_packs, result);
+    return shape(args, target, tck_cuda_room(args) / args->link.nranks / args->run.row_packs, result);
 }
 
 /*
@@ -57,7 +57,6 @@ int tck_cuda_nvls_oneshot_shape(const struct tck_cuda_args *args, const struct t
  */
 int tck_cuda_nvls_shape(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *result)
 {
-    uint64_t besides = (uint64_t)args->link.nranks * (args->run.row_packs + 8 + TCK_NVLS_BLOCKS);
-    return shape(args, target, args->link.buffer_packs < besides ? 0 : (args->link.buffer_packs - besides) / 2 / args->run.row_packs,
-                 result);
+    uint64_t besides = (uint64_t)args->link.nranks * (args->run.row_packs + 8 + TCK_NVLS_BLOCKS), room = tck_cuda_room(args);
+    return shape(args, target, room < besides ? 0 : (room - besides) / 2 / args->run.row_packs, result);
 }
