@@ -214,8 +214,12 @@ static struct tck_cuda_target target_of(const struct tck_cuda_comm *comm, const 
                                     .blocks = run->blocks};
 }
 
-/* *args: the link, what the end tells, and in run.flags those that do not depend on the run. `staging`: NULL, none. 1: that is told. */
-static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, struct tck_cuda_args *args, void *staging)
+/*
+ * *args: the link, what the end tells, and in run.flags those that do not depend on the run. `served`: by executors, the same on all ranks
+ * though some may stage and cannot tell. `staging`: NULL, none. 1: the end is told.
+ */
+static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, struct tck_cuda_args *args, bool served,
+                  void *staging)
 {
     const bool finalizes = run->desc->op == TCW_OP_UB_FINALIZE && comm->link.nranks > 1;
     struct tck_cuda_target target;
@@ -239,6 +243,7 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
         kernel = &comm->kernels[family][args->run.residual_in != NULL][run->desc->dtype];
     }
     target = target_of(comm, run, kernel);
+    target.few_blocks = served;
     int told = tells(comm, family, run, args);
     code = tck_cuda_operation_launch(kernel->function, shape, &target, args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), staging, stream);
     return code ? code : told;
@@ -247,7 +252,7 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
 int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, bool trigger_early)
 {
     struct tck_cuda_args args = {.link = comm->link, .run.flags = trigger_early ? TCK_CUDA_TRIGGER_EARLY : 0};
-    return launch(comm, run, stream, &args, NULL);
+    return launch(comm, run, stream, &args, false, NULL);
 }
 
 int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, const struct tck_cuda_end *end)
@@ -258,7 +263,7 @@ int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_ru
                                             .first_value = end->first_value,
                                             .second_value = end->second_value,
                                             .first_is_narrow = end->first_is_narrow}};
-    return launch(comm, run, stream, &args, NULL);
+    return launch(comm, run, stream, &args, true, NULL);
 }
 
 int tck_cuda_comm_launch_staged(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, void *staging)
@@ -266,5 +271,5 @@ int tck_cuda_comm_launch_staged(struct tck_cuda_comm *comm, const struct tck_run
     struct tck_cuda_args args = {.link = comm->link};
     if (run->desc->op != TCW_OP_ALL_REDUCE || comm->link.nranks < 2)
         return TCW_ENOTSUP;
-    return launch(comm, run, stream, &args, staging);
+    return launch(comm, run, stream, &args, true, staging);
 }

@@ -9,6 +9,8 @@
 
 #include "args.h"
 
+#include <stdbool.h>
+
 enum { TCK_CUDA_STAGED_PACKS = 4 << 20 }; /* TCK_CUDA_STAGED_BYTES */
 
 /*
@@ -35,6 +37,7 @@ struct tck_cuda_target {
     uint32_t multiprocessors; /* the least that any rank has */
     uint32_t registers;       /* per thread of this kernel, for this `compute`; 0: not known */
     uint32_t blocks;          /* wanted grid, 0: the family's own rule */
+    bool few_blocks;          /* rather fewer and wider ones: where a run tells its end it counts them, see signal.cuh */
 };
 
 struct tck_cuda_shape {

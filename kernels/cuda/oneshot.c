@@ -5,7 +5,7 @@
 enum {
     NARROWEST = 32, /* threads of a block: short messages are spread over many multiprocessors */
     NARROW = 128,
-    COUNTED = 256,      /* the narrowest where blocks are counted at the end, which costs more the more there are */
+    COUNTED = 256,      /* the narrowest where blocks are counted */
     WIDEST_PLAIN = 512, /* as the kernels' launch bounds say */
     WIDEST_NORM = 256,
     SPREAD = 64,          /* blocks, before they get wider than the narrowest */
@@ -20,7 +20,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 static void shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_target *target, struct tck_cuda_shape *shape)
 {
     uint64_t packs = shape->tokens * args->run.row_packs, blocks;
-    uint32_t threads = args->signal.first ? COUNTED : NARROWEST;
+    uint32_t threads = target->few_blocks ? COUNTED : NARROWEST;
     while (threads < WIDEST_PLAIN && (packs + threads - 1) / threads > (threads < NARROW ? SPREAD : target->multiprocessors))
         threads *= 2;
     blocks = least((packs + threads - 1) / threads, target->blocks ? target->blocks : tck_cuda_resident(target, threads));

@@ -146,7 +146,7 @@ static void test_no_answer(void **state)
         for (uint64_t i = 1; i < REQUESTS; ++i) {
             unsigned side = request(&bench, what == 1 && i % 8 == 0 ? 0 : i, &stream);
             if (what != 2)
-                record(&bench, i, side ? GOOD_NS : GOOD_NS + 1000);
+                record(&bench, i, side ? GOOD_NS : GOOD_NS + 300);
         }
         assert_int_equal(bench.sides.home, 0);
         assert_int_equal(bench.sides.trials > 0, what == 0);

@@ -6,7 +6,7 @@ enum {
     FIRST_PAUSE = 256,  /* requests; grows with every trial, */
     MOST_PAUSE = 16384, /* up to here */
     OLDEST = 1024,      /* requests of a trial, then it is given up: others come in between, or records are missing */
-    CLEARLY_NS = 1500,  /* what a request must be faster by: less is noise, a wrong side costs several times as much */
+    CLEARLY_NS = 400,   /* what a request must be faster by: less is noise, a wrong side costs three times as much and more */
 };
 _Static_assert(TCD_CUDA_SERIES *(SETTLING + MEASURED) < TCW_DEVICE_RECORDS, "all of a trial is there when it is judged");
 

@@ -34,21 +34,22 @@ static void destroy(struct gpu *gpu, struct graph *graph)
 
 /* Sums of different sizes, each of the sum before it: what is wrong anywhere is wrong in the end. */
 struct chain {
+    unsigned length;
     struct gpu_sum sums[NODES];
 };
 
-static struct chain chain_make(struct gpu *gpu, struct trtcoll_group *group, unsigned lane)
+static struct chain chain_make(struct gpu *gpu, struct trtcoll_group *group, unsigned lane, unsigned length)
 {
-    struct chain chain;
+    struct chain chain = {.length = length};
 
-    for (unsigned i = 0; i < NODES; i++)
+    for (unsigned i = 0; i < length; i++)
         chain.sums[i] = gpu_sum_make(gpu, group, lane, TRTCOLL_GRAPH, i % 3 == 1 ? 1 << 16 : 1024);
     return chain;
 }
 
 static void chain_run(struct gpu *gpu, struct chain *chain, CUstream stream)
 {
-    for (unsigned i = 0; i < NODES; i++) {
+    for (unsigned i = 0; i < chain->length; i++) {
         if (i) {
             CHECK_CU(gpu->cuda->cuMemsetD8Async(chain->sums[i].in, 0, chain->sums[i].count * sizeof(float), stream));
             CHECK_CU(gpu->cuda->cuMemcpyAsync(chain->sums[i].in, chain->sums[i - 1].out, 256 * sizeof(float), stream));
@@ -63,16 +64,16 @@ static void chain_check(struct gpu *gpu, const struct chain *chain, unsigned rou
     unsigned n = chain->sums[0].nranks;
 
     want = (float)(n * (n + 1) / 2 + n * round);
-    for (unsigned i = 1; i < NODES; i++)
+    for (unsigned i = 1; i < chain->length; i++)
         want *= (float)n;
-    CHECK_CU(gpu->cuda->cuMemcpyDtoH(got, chain->sums[NODES - 1].out, sizeof(got)));
+    CHECK_CU(gpu->cuda->cuMemcpyDtoH(got, chain->sums[chain->length - 1].out, sizeof(got)));
     for (unsigned i = 0; i < 256; i++)
         CHECK_MSG(got[i] == want, "round %u: element %u at the end of the chain is %g, not %g", round, i, (double)got[i], (double)want);
 }
 
 static void chain_release(struct chain *chain)
 {
-    for (unsigned i = 0; i < NODES; i++)
+    for (unsigned i = 0; i < chain->length; i++)
         CHECK_OK(trtcoll_plan_release(chain->sums[i].plan));
 }
 
@@ -83,16 +84,22 @@ static uint64_t finished(struct trtcoll_group *group)
 
 /* ---- replays ---- */
 
+struct replay {
+    unsigned lane, length;
+};
+
 static void replay_body(struct proc_me *me)
 {
-    unsigned lane = *(unsigned *)me->arg;
+    const struct replay *replay = me->arg;
+    unsigned lane = replay->lane;
     struct trtcoll_ctx *ctx = proc_open(me, me->rank);
     struct trtcoll_group *group = proc_group(me, ctx, "replay");
     struct gpu *gpu = gpu_open(ctx);
-    struct chain chain = chain_make(gpu, group, lane);
-    unsigned rounds = gpu_rounds(2500, 50);
+    struct chain chain = chain_make(gpu, group, lane, replay->length);
+    unsigned rounds = gpu_rounds(2500, 50) * (NODES / replay->length); /* as many runs */
     struct graph graph;
     uint64_t start;
+    char what[64];
 
     begin(gpu, gpu->streams[0]);
     chain_run(gpu, &chain, gpu->streams[0]);
@@ -111,9 +118,10 @@ static void replay_body(struct proc_me *me)
             chain_check(gpu, &chain, round % 64);
         }
     }
-    gpu_say_rate(me, lane == TRTCOLL_LANE_DIRECT ? "replayed direct runs" : "replayed served runs", (uint64_t)rounds * NODES, start);
+    snprintf(what, sizeof(what), "replays, %u %s in each", chain.length, lane == TRTCOLL_LANE_DIRECT ? "direct" : "served");
+    gpu_say_rate(me, what, rounds, start);
     if (lane == TRTCOLL_LANE_DIRECT)
-        CHECK_EQ(finished(group), (uint64_t)rounds * NODES);
+        CHECK_EQ(finished(group), (uint64_t)rounds * chain.length);
     /* Between replays an eager run, on a stream that is ordered behind them. */
     gpu_sum_fill(gpu, &chain.sums[0], (unsigned)me->rank, 3, gpu->streams[2]);
     CHECK_OK(gpu_sum_run(&chain.sums[0], gpu->streams[2], NULL));
@@ -135,7 +143,11 @@ static void replay(unsigned lane)
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count()});
 
     for (unsigned ranks = 2; ranks <= gpu_count() && ranks <= 4; ranks++)
-        proc_run_all(daemon, (int)ranks, replay_body, &lane, gpu_limit_ms(60000));
+        for (unsigned length = 1; length <= NODES; length += NODES - 1) {
+            struct replay job = {lane, length};
+
+            proc_run_all(daemon, (int)ranks, replay_body, &job, gpu_limit_ms(60000));
+        }
     proc_daemon_finish(daemon);
 }
 
@@ -181,7 +193,7 @@ static void again_body(struct proc_me *me)
     struct trtcoll_ctx *ctx = proc_open(me, me->rank);
     struct trtcoll_group *group = proc_group(me, ctx, "again");
     struct gpu *gpu = gpu_open(ctx);
-    struct chain chain = chain_make(gpu, group, lane);
+    struct chain chain = chain_make(gpu, group, lane, NODES);
     unsigned rounds = gpu_rounds(100, 40), maps = 0;
     size_t before = 0;
 
