@@ -61,8 +61,8 @@ struct tck_cuda_end {
 };
 
 /*
- * The same as tck_cuda_comm_launch without `trigger_early`; where it returns 1, the run tells its end, where 0, it cannot. Results in memory
- * of this GPU. All ranks of a run launch it like this or staged: the shapes are those of runs that tell.
+ * The same as tck_cuda_comm_launch without `trigger_early`; where it returns 1, the run tells its end, where 0, it cannot. Results in
+ * memory of this GPU. All ranks of a run launch it like this or staged: the shapes are those of runs that tell.
  */
 int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, const struct tck_cuda_end *end);
 
