@@ -16,13 +16,14 @@
  *             same order on every rank: if several threads use one group, the caller orders them.
  *   Fork      a context belongs to the process that opened it: in a forked child every call on it returns TRTCOLL_EFORK.
  *   GPUs      a group's devices are all GPUs or all host devices. The GPU is opened when the first group on it becomes ready, in its
- * primary context, which the CUDA runtime of the application shares; libcuda is loaded then and not before. A context works on one GPU.
- * Pointers are then device pointers and runs are enqueued on streams; which stream a run is on may differ from run to run. What streams may
- * still use stays mapped until they have passed it, also when its group or context is left. Structs   begin with `size`; set it with the
- * initializer macro or to sizeof. Older, smaller structs are accepted, missing fields take their defaults (all zero). Larger ones are
- * accepted if the unknown part is zero. Sizes     tensors are dense and row-major; counts are elements, `bytes` are bytes, times are
- * milliseconds in calls and nanoseconds in results. Pointers are aligned to their element size; buffers do not overlap unless said. Waits
- * no call waits longer than its deadline, or the group's when it takes none.
+ *             primary context, which the CUDA runtime of the application shares; libcuda is loaded then and not before. A context works
+ *             on one GPU. Pointers are then device pointers and runs are enqueued on streams; which stream a run is on may differ from
+ *             run to run. What streams may still use stays mapped until they have passed it, also when its group or context is left.
+ *   Structs   begin with `size`; set it with the initializer macro or to sizeof. Older, smaller structs are accepted, missing fields take
+ *             their defaults (all zero). Larger ones are accepted if the unknown part is zero.
+ *   Sizes     tensors are dense and row-major; counts are elements, `bytes` are bytes, times are milliseconds in calls and nanoseconds
+ *             in results. Pointers are aligned to their element size; buffers do not overlap unless said.
+ *   Waits     no call waits longer than its deadline, or the group's when it takes none.
  */
 #ifndef TRTCOLL_H
 #define TRTCOLL_H
@@ -371,12 +372,15 @@ TRTCOLL_API int trtcoll_free(struct trtcoll_ctx *ctx, void *pointer);
  *
  * pointer, bytes  a mapping of the memfd `fd` starting at file offset 0; `bytes` at most the file's size. The memfd must be sealed against
  *                 shrinking (F_SEAL_SHRINK), so that it can never fault under the daemon. The library duplicates `fd`.
- * GPUs            `fd` is -1; the range lies in memory of the context's GPU: of cudaMalloc, or of cuMemCreate if it was made to be exported
- * as a descriptor, also when several such allocations lie side by side (expandable segments of PyTorch). It must stay allocated until it is
- * unregistered. Other memory is ENOTSUP, the text says why; runs on it are staged. Memory that is neither allocated nor registered works on
- * both lanes too: on the served lane it is staged (copied through daemon memory), and trtcoll_plan_info counts such runs. Returns 0 or
- * EINVAL (not a memfd, not sealed, too short, not memory of the GPU; the text says which), ENOTSUP, EEXIST (overlaps a known range),
- * EQUOTA, ECONN. Since 0.1.
+ * GPUs            `fd` is -1; the range lies in memory of the context's GPU: of cudaMalloc, or of cuMemCreate if it was made to be
+ *                 exported as a descriptor, also when several such allocations lie side by side (expandable segments of PyTorch). It must
+ *                 stay allocated until it is unregistered. Other memory is ENOTSUP, the text says why; runs on it are staged.
+ *
+ * Memory that is neither allocated nor registered works on both lanes too: on the served lane it is staged (copied through daemon memory),
+ * and trtcoll_plan_info counts such runs.
+ *
+ * Returns 0 or: EINVAL (not a memfd, not sealed, too short, not memory of the GPU; the text says which), ENOTSUP, EEXIST (overlaps a known
+ * range), EQUOTA, ECONN. Since 0.1.
  */
 TRTCOLL_API int trtcoll_register(struct trtcoll_ctx *ctx, void *pointer, size_t bytes, int fd);
 /*
@@ -393,13 +397,14 @@ TRTCOLL_API int trtcoll_unregister(struct trtcoll_ctx *ctx, void *pointer);
  *   bias    t = s + bias (TRTCOLL_BIAS), else t = s                       one rounding to dtype
  *   NONE    out = t
  *   fused   u = t + residual_in (one rounding); residual_out = u
- *           norm = u / sqrt(mean(u^2) + eps) * norm_weight                fp32, one rounding (TensorRT-LLM's fused RMSNorm, no mean
- * subtraction) RESIDUAL_RMS_NORM, ..OUT_..: out = norm
+ *           norm = u / sqrt(mean(u^2) + eps) * norm_weight    fp32, one rounding (TensorRT-LLM's fused RMSNorm: no mean subtraction)
+ *           RESIDUAL_RMS_NORM, ..OUT_..: out = norm
  *           ..FP8:   quant_out = E4M3(norm * (1 / scale[0])), saturating, [M][hidden] bytes; scale is the dequantisation scale
- *           ..NVFP4: blocks of 16: sf = E4M3(scale[0] * max|norm| / 6), code = E2M1(norm * scale[0] / sf); quant_out [M][hidden/2] bytes,
- * element 2i in the low nibble; scale_out roundup(M,128) * roundup(hidden/16,4) bytes in the 128x4 swizzle, padding untouched; scale is the
- * encode scale, typically 448 * 6 / amax. Not with FP32. A group of one applies the epilogue too. Everything is the same bit for bit on all
- * ranks and from run to run.
+ *           ..NVFP4: blocks of 16: sf = E4M3(scale[0] * max|norm| / 6), code = E2M1(norm * scale[0] / sf); quant_out [M][hidden/2]
+ *                    bytes, element 2i in the low nibble; scale_out roundup(M,128) * roundup(hidden/16,4) bytes in the 128x4 swizzle,
+ *                    padding untouched; scale is the encode scale, typically 448 * 6 / amax. Not with FP32.
+ *
+ * A group of one applies the epilogue too. Everything is the same bit for bit on all ranks and from run to run.
  *
  * dtype: fused FP32, FP16, BF16; plain also the integer types and FP64. redop: fused SUM only. hidden * element size: a multiple of 16 when
  * fused.
@@ -524,9 +529,9 @@ struct trtcoll_finalize_desc {
  * Collective: every rank of the group calls it exactly once for each plan, in the same order among the group's plans, with the same
  * descriptor. The daemon compares: a difference ends the call on every rank with EMISMATCH naming rank, field and both values, and nothing
  * is made. A call that failed counts too: after ETIMEOUT, the rank that never called is still one plan behind, and its next call is
- * compared with the plan that the others waited for in vain. Blocking   Until all ranks
- * have called, at most the configuration's plan deadline. Ownership  *plan belongs to the group; trtcoll_plan_release gives it back,
- * leaving the group does too.
+ * compared with the plan that the others waited for in vain.
+ * Blocking   Until all ranks have called, at most the configuration's plan deadline.
+ * Ownership  *plan belongs to the group; trtcoll_plan_release gives it back, leaving the group does too.
  *
  * Returns 0 or: EINVAL, ENOTSUP (the text says what is supported), EMISMATCH, ETIMEOUT (names the absent ranks), EQUOTA, ENOMEM, EPEERDEAD,
  * EEXECUTOR, EABORTED, ECONN, EDRAIN. Since 0.1.
