@@ -2,11 +2,11 @@
 #include "admin.h"
 #include "command.h"
 #include "json.h"
-#include "render.h"
 #include "screen.h"
 #include "snapshot.h"
 #include "table.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* What a command prints when the daemon has done it. */
@@ -118,12 +118,33 @@ static tcc_exit undrain_run(struct tcc_session *session)
     return order(session, &(struct tcw_admin){.command = TCW_ADMIN_UNDRAIN}, tell_undrain);
 }
 
+/* Values may be whole groups or nodes, as JSON: a line each instead of a table. */
+static void print_change(const struct tcc_session *session, const cJSON *change)
+{
+    static const char *const names[] = {"pointer", "from", "to", "cannot_change_while"};
+    char *parts[4];
+
+    for (size_t i = 0; i < 4; i++) {
+        const cJSON *part = cJSON_GetObjectItemCaseSensitive(change, names[i]);
+
+        parts[i] = tcc_must(strdup(cJSON_IsString(part) ? tcc_dash(part->valuestring) : ""));
+        tcc_text_clean(parts[i], !session->out.utf8);
+    }
+    if (*parts[3])
+        fprintf(session->out.file, "  %s: stays %s, not %s: it cannot change while %s\n", parts[0], parts[1], parts[2], parts[3]);
+    else
+        fprintf(session->out.file, "  %s: %s -> %s\n", parts[0], parts[1], parts[2]);
+    for (size_t i = 0; i < 4; i++)
+        free(parts[i]);
+}
+
 static void print_changes(const struct tcc_session *session, const char *title, tcc_style style, const cJSON *changes)
 {
     if (!cJSON_IsArray(changes) || !changes->child)
         return;
     tcc_print(&session->out, style, "\n%s\n", title);
-    tcc_render(changes, &session->out, 2);
+    for (const cJSON *change = changes->child; change; change = change->next)
+        print_change(session, change);
 }
 
 static void tell_reload(const struct tcc_session *session, const cJSON *answer)
@@ -138,7 +159,7 @@ static void tell_reload(const struct tcc_session *session, const cJSON *answer)
         fprintf(session->out.file, "the configuration was read again: %d change%s applied, %d refused\n", changes, changes == 1 ? "" : "s",
                 refusals);
     print_changes(session, "applied", TCC_BOLD, applied);
-    print_changes(session, "refused, because they cannot change while the daemon runs or the group has members", TCC_WARN, refused);
+    print_changes(session, "refused", TCC_WARN, refused);
 }
 
 static tcc_exit reload_run(struct tcc_session *session)
@@ -206,9 +227,8 @@ const struct tcc_command tcc_command_undrain = {
 const struct tcc_command tcc_command_reload = {
     .name = "reload",
     .help = "read the configuration file again",
-    .details =
-        "The new configuration is validated whole; what may change while running is applied, the rest is refused and listed. A file\n"
-        "with errors changes nothing.",
+    .details = "The new configuration is validated whole; what may change while running is applied, the rest is refused, and\n"
+               "each refusal says why. A file with errors changes nothing.",
     .asks = true,
     .run = reload_run,
 };

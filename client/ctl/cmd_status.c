@@ -197,6 +197,7 @@ static tcc_exit print_json(struct tcc_session *session, const struct tcc_snapsho
         tcc_json_u64(daemon, "reloads", from->reloads);
         tcc_json_u64(daemon, "reload_failures", from->reload_failures);
         tcc_json_u64(daemon, "reload_refused", from->reload_refused);
+        tcc_json_u64(daemon, "reload_kept", from->reload_kept);
         tcc_json_text(daemon, "last_problem", from->last_problem);
         tcc_json_u64(daemon, "last_problem_realtime_ns", from->last_problem_ns);
         tcc_json_text(daemon, "environment", *from->environment ? from->environment : NULL);

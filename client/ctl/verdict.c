@@ -199,6 +199,9 @@ static void judge_history(const struct tcc_snapshot *snapshot, struct tcc_verdic
             daemon->clients_died == 1 ? "" : "s");
     if (tcc_or_zero(daemon->reload_refused))
         add(verdict, TCC_NOTICE, "reload-refused", "the changed configuration was refused (trtcollctl reload says why)");
+    if (tcc_or_zero(daemon->reload_kept))
+        add(verdict, TCC_NOTICE, "reload-kept", "%s change%s of the configuration %s not in effect (trtcollctl reload says which, and why)",
+            tcc_count(daemon->reload_kept).s, daemon->reload_kept == 1 ? "" : "s", daemon->reload_kept == 1 ? "is" : "are");
     if (snapshot->about.dropped)
         add(verdict, TCC_NOTICE, "stats-full", "%s rows did not fit into the stats segment: lists are incomplete",
             tcc_count(snapshot->about.dropped).s);

@@ -74,14 +74,16 @@ static int reload(struct tcd_daemon *daemon, cJSON *answer, struct tcw_error *er
         cJSON_AddStringToObject(item, "pointer", report.changes[i].pointer);
         cJSON_AddStringToObject(item, "from", report.changes[i].from);
         cJSON_AddStringToObject(item, "to", report.changes[i].to);
-        cJSON_AddItemToArray(report.changes[i].applied ? applied : refused, item);
+        if (report.changes[i].why)
+            cJSON_AddStringToObject(item, "cannot_change_while", report.changes[i].why);
+        cJSON_AddItemToArray(report.changes[i].why ? refused : applied, item);
     }
     code = report.code;
     if (code) {
         add_issues(answer, &report.issues);
         if (report.issues.count)
-            tcd_error_set(error, code, "nothing has changed: %.60s: %.60s%s%.100s", report.issues.items[0].file,
-                          report.issues.items[0].pointer, *report.issues.items[0].pointer ? ": " : "", report.issues.items[0].text);
+            tcd_error_set(error, code, "nothing has changed: the configuration has %u error%s", report.issues.count,
+                          report.issues.count == 1 ? "" : "s");
         else
             tcd_error_set(error, code, "nothing has changed: %s", tcw_error_text(code));
     }

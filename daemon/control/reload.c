@@ -15,6 +15,7 @@ struct reloading {
     struct tcd_daemon *daemon;
     struct tcd_reload_report *report;
     bool topology_differs;
+    uint32_t refused;
 };
 
 static bool group_in_use(void *arg, const char *name)
@@ -25,23 +26,38 @@ static bool group_in_use(void *arg, const char *name)
     return group && !tcd_list_empty(&group->instances);
 }
 
+static void set_value(char *to, size_t bytes, const char *value)
+{
+    tcw_text_set(to, bytes, value);
+    if (strlen(value) >= bytes)
+        memcpy(to + bytes - sizeof("..."), "...", sizeof("..."));
+}
+
+/* What a difference cannot be applied while. */
+static const char *obstacle(const struct reloading *reloading, const char *pointer)
+{
+    if (strncmp(pointer, "/groups", strlen("/groups")))
+        return "the daemon runs";
+    return reloading->topology_differs ? "the nodes it is written for are not in effect" : "the group has members";
+}
+
 static void on_difference(void *arg, const char *pointer, const char *from, const char *to, bool applicable)
 {
     struct reloading *reloading = arg;
     struct tcd_reload_report *report = reloading->report;
     struct tcd_reload_change *change;
+    const char *why;
 
     if (!strncmp(pointer, "/nodes", strlen("/nodes")))
         reloading->topology_differs = true;
     if (!strncmp(pointer, "/groups", strlen("/groups")) && reloading->topology_differs)
         applicable = false;
-    if (applicable)
+    why = applicable ? NULL : obstacle(reloading, pointer);
+    if (!why)
         tcd_log(TCD_NOTICE, "reload: %s: %s -> %s", pointer, from, to);
     else
-        tcd_log(TCD_WARNING, "reload: %s: stays %s, not %s: it cannot change while %s", pointer, from, to,
-                strncmp(pointer, "/groups", strlen("/groups")) ? "the daemon runs"
-                : reloading->topology_differs                  ? "the nodes it is written for are not in effect"
-                                                               : "the group has members");
+        tcd_log(TCD_WARNING, "reload: %s: stays %s, not %s: it cannot change while %s", pointer, from, to, why);
+    reloading->refused += why != NULL;
     if (report->count == report->capacity) {
         uint32_t capacity = report->capacity ? report->capacity * 2 : 16;
         void *grown = realloc(report->changes, capacity * sizeof(*report->changes));
@@ -51,10 +67,10 @@ static void on_difference(void *arg, const char *pointer, const char *from, cons
         report->capacity = capacity;
     }
     change = &report->changes[report->count++];
-    change->applied = applicable;
+    change->why = why;
     tcw_text_set(change->pointer, sizeof(change->pointer), pointer);
-    tcw_text_set(change->from, sizeof(change->from), from);
-    tcw_text_set(change->to, sizeof(change->to), to);
+    set_value(change->from, sizeof(change->from), from);
+    set_value(change->to, sizeof(change->to), to);
 }
 
 static void keep_options(struct tcf_options *next, const struct tcf_options *now)
@@ -157,7 +173,6 @@ static int load(struct reloading *reloading)
     struct tcd_daemon *daemon = reloading->daemon;
     struct tcd_reload_report *report = reloading->report;
     struct tcf_config *next = tcf_config_load(daemon->config_path, &report->issues);
-    unsigned refused = 0;
     uint32_t i;
 
     if (!next) {
@@ -174,9 +189,7 @@ static int load(struct reloading *reloading)
         return TCW_ENOMEM;
     }
     apply(daemon, next);
-    for (i = 0; i < report->count; i++)
-        refused += !report->changes[i].applied;
-    tcd_log(TCD_NOTICE, "reload: %s read, %u differences, %u of them refused", daemon->config_path, report->count, refused);
+    tcd_log(TCD_NOTICE, "reload: %s read, %u differences, %u of them refused", daemon->config_path, report->count, reloading->refused);
     return 0;
 }
 
@@ -188,6 +201,7 @@ void tcd_reload(struct tcd_daemon *daemon, struct tcd_reload_report *report)
     tcd_notify_reloading();
     report->code = load(&reloading);
     daemon->counters.reload_refused = report->code != 0;
+    daemon->counters.reload_kept = reloading.refused;
     if (report->code) {
         daemon->counters.reload_failures++;
         tcd_daemon_problem(daemon, "reload: %s is not valid, nothing has changed", daemon->config_path);

@@ -11,8 +11,8 @@ struct tcd_daemon;
 
 struct tcd_reload_change {
     char pointer[128];
-    char from[128], to[128];
-    bool applied;
+    char from[512], to[512]; /* what is longer ends with "..." */
+    const char *why;         /* it was refused: what it cannot change while, static; NULL: applied */
 };
 
 struct tcd_reload_report {

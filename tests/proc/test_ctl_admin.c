@@ -60,11 +60,13 @@ static void test_reload(void **state)
     proc_daemon_configure(daemon, &settings);
     ctl(daemon, "reload", EXIT_OK);
     shows("the configuration was read again: 2 changes applied, 1 refused");
-    shows("/deadlines/operation_ms  9000");
-    shows("refused, because they cannot change");
-    shows("/multicast  false  true");
+    shows("/deadlines/operation_ms: 9000 -> 7000");
+    shows("refused\n  /multicast: stays false, not true: it cannot change while the daemon runs");
     json(daemon, "config", "d[\"ok\"] and d[\"answer\"][\"deadlines\"][\"operation_ms\"] == 7000 and not d[\"answer\"][\"multicast\"]");
-    json(daemon, "reload", "d[\"answer\"][\"applied\"] == [] and d[\"answer\"][\"refused\"][0][\"pointer\"] == \"/multicast\"");
+    json(daemon, "reload",
+         "d[\"answer\"][\"applied\"] == [] and d[\"answer\"][\"refused\"][0][\"pointer\"] == \"/multicast\" and "
+         "d[\"answer\"][\"refused\"][0][\"cannot_change_while\"] == \"the daemon runs\"");
+    until(daemon, "status", EXIT_OK, "1 change of the configuration is not in effect");
 
     settings.more = "\"logs_level\": 3,\n";
     settings.operation_ms = 100000000;
@@ -72,14 +74,14 @@ static void test_reload(void **state)
     ctl(daemon, "reload", EXIT_FAILED);
     shows("config.json: /logs_level: "); /* every error, not only the first */
     shows("config.json: /deadlines/operation_ms: found 100000000");
-    shows("nothing has changed");
+    shows("nothing has changed: the configuration has 2 errors");
     json(daemon, "config", "d[\"answer\"][\"deadlines\"][\"operation_ms\"] == 7000");
     until(daemon, "status", EXIT_OK, "the changed configuration was refused");
     settings.operation_ms = 7000;
     settings.more = NULL;
     proc_daemon_configure(daemon, &settings);
     ctl(daemon, "reload", EXIT_OK);
-    until(daemon, "--json status | tr -d ' \\n'", EXIT_OK, "\"reload_refused\":0");
+    until(daemon, "--json status | tr -d ' \\n'", EXIT_OK, "\"reload_refused\":0,\"reload_kept\":0");
     json(daemon, "status", "not any(p[\"kind\"] == \"reload-refused\" for p in d[\"problems\"])");
     proc_daemon_finish(daemon);
 }

@@ -48,7 +48,8 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     TEXT(node, TCW_STATS_TEXT, "name of the node")                                                                                         \
     TEXT(last_problem, TCW_TEXT_BYTES, "the latest problem, in words")                                                                     \
     U64(last_problem_ns, GAUGE, "ns", "when, CLOCK_REALTIME")                                                                              \
-    TEXT(environment, TCW_STATS_ENVIRONMENT, "variables of CUDA and NCCL that executors of GPUs are started with")
+    TEXT(environment, TCW_STATS_ENVIRONMENT, "variables of CUDA and NCCL that executors of GPUs are started with")                         \
+    U64(reload_kept, GAUGE, "", "changes of the configuration that are not in effect: refused when it was last read again")
 
 #define TCW_STATS_DEVICE_FIELDS(U64, TEXT, ARRAY)                                                                                          \
     U64(device, ID, "", "device number")                                                                                                   \
