@@ -62,7 +62,8 @@ static int check_config(const char *path)
         tcf_issues_free(&issues);
         return EXIT_USAGE;
     }
-    printf("%s: valid, %u nodes, %u groups\n", path, config->node_count, config->group_count);
+    printf("%s: valid, %u node%s, %u group%s\n", path, config->node_count, config->node_count == 1 ? "" : "s", config->group_count,
+           config->group_count == 1 ? "" : "s");
     if (!tck_cuda_built() && has_cuda_devices(&config->nodes[config->local_node]))
         printf("%s: note: it has cuda devices, which are not built into this trtcolld; groups on them are refused\n", path);
     tcf_config_free(config);

@@ -17,6 +17,19 @@ static const struct tcf_device *find_device(const struct tcf_node *node, uint64_
     return NULL;
 }
 
+static void reject_device(const struct tcf_reader *reader, const struct tcf_value *number, const struct tcf_node *node)
+{
+    struct tcf_words numbers = {.count = 0};
+    char list[256];
+    for (uint32_t i = 0; i < node->device_count; i++) {
+        char word[16];
+        int length = snprintf(word, sizeof(word), "%" PRIu32, node->devices[i].number);
+        tcf_words_add(&numbers, word, (size_t)length);
+    }
+    tcf_words_list(&numbers, list, sizeof(list));
+    tcf_value_reject(number, reader->issues, "a device of node %s: %s", node->name, list);
+}
+
 static bool read_rank_node(const struct tcf_reader *reader, const struct tcf_value *value, uint32_t *node)
 {
     const struct tcf_config *config = reader->config;
@@ -56,7 +69,7 @@ static bool read_rank(const struct tcf_reader *reader, const struct tcf_value *v
         return false;
     const struct tcf_node *node = &reader->config->nodes[rank->node];
     if (!find_device(node, device)) {
-        tcf_value_reject(number, reader->issues, "a device of node %s", node->name);
+        reject_device(reader, number, node);
         return false;
     }
     rank->device = (uint32_t)device;

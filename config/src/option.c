@@ -93,17 +93,23 @@ void tcf_option_format(const struct tcf_option *option, const struct tcf_options
                  tcf_option_number(option, options));
 }
 
-bool tcf_read_integer(const struct tcf_value *value, uint64_t min, uint64_t max, const char *unit, uint64_t *number,
-                      struct tcf_issues *issues)
+static bool is_integer(const struct tcf_value *value, uint64_t min, uint64_t max, uint64_t *number)
 {
     /* Every range ends far below 2^53, so the double holds each allowed value exactly. */
     double read = value->number;
-    if (value->kind != TCF_NUMBER || read < (double)min || read > (double)max || read != (double)(uint64_t)read) {
-        tcf_value_reject(value, issues, "an integer from %" PRIu64 " to %" PRIu64 "%s%s", min, max, unit[0] ? " " : "", unit);
+    if (value->kind != TCF_NUMBER || read < (double)min || read > (double)max || read != (double)(uint64_t)read)
         return false;
-    }
     *number = (uint64_t)read;
     return true;
+}
+
+bool tcf_read_integer(const struct tcf_value *value, uint64_t min, uint64_t max, const char *unit, uint64_t *number,
+                      struct tcf_issues *issues)
+{
+    if (is_integer(value, min, max, number))
+        return true;
+    tcf_value_reject(value, issues, "an integer from %" PRIu64 " to %" PRIu64 "%s%s", min, max, unit[0] ? " " : "", unit);
+    return false;
 }
 
 bool tcf_is_choice(const char *choices, const char *word)
@@ -123,9 +129,7 @@ static void read_power(const struct tcf_option *option, const struct tcf_value *
                        struct tcf_issues *issues)
 {
     uint64_t number;
-    if (!tcf_read_integer(value, option->min, option->max, option->unit, &number, issues))
-        return;
-    if ((number & (number - 1)) != 0)
+    if (!is_integer(value, option->min, option->max, &number) || (number & (number - 1)) != 0)
         tcf_value_reject(value, issues, "a power of two from %" PRIu64 " to %" PRIu64 " %s", option->min, option->max, option->unit);
     else
         set_number(option, options, number);

@@ -80,9 +80,10 @@ static bool merges_by_name(const struct tcf_value *value)
            (strcmp(value->key, "groups") == 0 || strcmp(value->key, "nodes") == 0);
 }
 
-static void check_twice(const struct tcf_value *container, same_fn same, const char *what, struct tcf_issues *issues)
+/* Members of `container` must differ: in their keys, which the pointer shows, or in their names. */
+static void check_twice(const struct tcf_value *container, same_fn same, struct tcf_issues *issues)
 {
-    char pointer[256];
+    char pointer[256], found[128];
     uint32_t count = tcf_value_count(container);
     if (count > MAX_MEMBERS) {
         tcf_value_pointer(container, pointer, sizeof(pointer));
@@ -96,16 +97,19 @@ static void check_twice(const struct tcf_value *container, same_fn same, const c
         if (other == one)
             continue;
         tcf_value_pointer(one, pointer, sizeof(pointer));
-        tcf_issue_add(issues, container->document->file, pointer, "found the %s for the second time, allowed once", what);
+        snprintf(found, sizeof(found), "the key");
+        if (same == same_name)
+            tcf_value_describe(tcf_value_member(one, "name"), found, sizeof(found));
+        tcf_issue_add(issues, container->document->file, pointer, "found %s for the second time, allowed once", found);
     }
 }
 
 static void check_tree(const struct tcf_value *value, struct tcf_issues *issues)
 {
     if (value->kind == TCF_OBJECT)
-        check_twice(value, same_key, "key", issues);
+        check_twice(value, same_key, issues);
     else if (merges_by_name(value))
-        check_twice(value, same_name, "name", issues);
+        check_twice(value, same_name, issues);
     for (const struct tcf_value *child = value->first; child; child = child->next)
         check_tree(child, issues);
 }

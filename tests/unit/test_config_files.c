@@ -148,9 +148,9 @@ static void complaints_name_the_file_that_brought_the_value(void **state)
     write_fragment("20-b.json", "{\"groups\":[{\"name\":\"d\"}],}");
     assert_null(tcf_config_load(main_path, &issues));
     expect_issue(&issues, 0, "20-b.json", "", "line 1, column 26: found '}', allowed a member name in quotes");
-    expect_issue(&issues, 1, "10-a.json", "/ring/entries", "found 7, allowed an integer from 8 to 4096 entries");
-    expect_issue(&issues, 2, "10-a.json", "/groups/1/ranks/1", "found 2, allowed a device of node n");
-    expect_issue(&issues, 3, NULL, "/groups/1/ranks/0", "found 4, allowed a device of node n");
+    expect_issue(&issues, 1, "10-a.json", "/ring/entries", "found 7, allowed a power of two from 8 to 4096 entries");
+    expect_issue(&issues, 2, "10-a.json", "/groups/1/ranks/1", "found 2, allowed a device of node n: 0, 1");
+    expect_issue(&issues, 3, NULL, "/groups/1/ranks/0", "found 4, allowed a device of node n: 0, 1");
     assert_int_equal(issues.count, 4);
     tcf_issues_free(&issues);
 }
