@@ -242,6 +242,22 @@ static const struct tcf_tuning_table *find_table(const struct tcw_plan_desc *des
     return table;
 }
 
+/* What the table would choose for messages longer than any of this plan, if it is something that this plan has nowhere. */
+static void reject_longer(const struct tcf_tuning_table *table, uint32_t last, uint64_t largest, struct tcd_choice *choice)
+{
+    uint32_t known = 0, i;
+
+    for (i = 0; i < choice->decision.step_count; i++)
+        known |= 1u << choice->decision.steps[i].strategy;
+    for (i = last + 1; i < table->step_count; i++) {
+        if (!(known >> table->steps[i].strategy & 1))
+            reject(choice, tcw_strategy_name(table->steps[i].strategy),
+                   "the table has it for messages of more than %llu bytes, the largest of this plan has %llu",
+                   (unsigned long long)table->steps[i - 1].max_bytes, (unsigned long long)largest);
+        known |= 1u << table->steps[i].strategy;
+    }
+}
+
 /*
  * What the table says about messages up to `limit`, as far as the plan's largest needs it, without what cannot run this plan: its
  * neighbours do it then. Above the limit there is room for one step more.
@@ -269,6 +285,8 @@ static void choose_measured(const struct tcw_plan_desc *desc, const struct tcd_c
         if (step->max_bytes >= largest)
             break;
     }
+    if (whole)
+        reject_longer(table, i, largest, choice);
     if (decision->step_count)
         decision->steps[decision->step_count - 1].max_bytes = whole ? UINT64_MAX : limit;
 }
@@ -450,6 +468,8 @@ static int choose_cuda(const struct tcw_plan_desc *desc, const struct tcd_choosi
     choice->decision.lane = TCW_LANE_SERVED;
     if (!choose_served(desc, choosing, choice, why, why_bytes, error) || wanted == TCW_LANE_SERVED)
         return error->code;
+    if (!strcmp(obstacle.text, error->text))
+        return error->code; /* the same on both */
     snprintf(ranks, sizeof(ranks), "%.110s", error->text);
     return tcd_error_set(error, error->code, "neither lane. Direct: %.110s. Served: %s", obstacle.text, ranks);
 }

@@ -96,6 +96,8 @@ int tcd_explain(struct tcd_daemon *daemon, const struct tcw_admin *question, cJS
         code = tcw_plan_tokens_check(desc, tokens, &complaint);
     if (code)
         return tcd_error_set(error, code, "%s", complaint.text);
+    if (wanted && !instance && tcd_group_runnable(daemon, wanted, error))
+        return error->code;
     tcd_choosing_set(&choosing, daemon, instance, wanted, nranks);
     if (tcd_choose(desc, &choosing, &choice, error))
         return error->code;

@@ -240,6 +240,12 @@ static void test_cuda_direct_by_default(void **state)
     choose(&desc, &choosing, &choice);
     assert_int_equal(choice.decision.step_count, 1);
     assert_int_equal(choice.decision.steps[0].strategy, TCW_STRATEGY_ONESHOT);
+    /* What longer messages would get is known, and from where on. */
+    assert_true(is_rejected(&choice, tcw_strategy_name(TCW_STRATEGY_TWOSHOT)));
+    assert_non_null(strstr(choice.rejected[0].why, "163840 bytes, the largest of this plan has 16384"));
+    /* What neither lane can do is said once, to its end. */
+    desc.strategy = TCW_STRATEGY_LOWPRECISION;
+    assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "SYMM_MEM and UB are"));
 }
 
 static void test_cuda_served_where_kernels_cannot(void **state)
