@@ -62,6 +62,19 @@ static void prepare_library(struct tcd_device *device)
         tcd_device_tell(device, &message);
 }
 
+static void tell_found(const struct tcd_device *device, const struct tcd_ex_facts *facts)
+{
+    char library[128];
+
+    if (facts->library)
+        snprintf(library, sizeof(library), "NCCL %u.%u.%u", facts->library / 10000, facts->library / 100 % 100, facts->library % 100);
+    else
+        snprintf(library, sizeof(library), "no NCCL (%.95s)", facts->library_why);
+    tcd_log(TCD_NOTICE, "device %u: %.63s, %llu MiB, SM %u.%u, driver %u.%u, %s%s", device->number, facts->device.name,
+            (unsigned long long)(facts->device.memory_bytes >> 20), facts->device.compute / 10, facts->device.compute % 10,
+            facts->device.driver / 1000, facts->device.driver % 1000 / 10, library, facts->device.mps ? ", MPS" : "");
+}
+
 static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_ex_message *message)
 {
     struct tcd_device *device = arg;
@@ -76,10 +89,7 @@ static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_
     } else {
         if (!device->known || memcmp(device->facts.device.uuid, facts->device.uuid, TCK_UUID_BYTES) != 0 ||
             device->facts.device.driver != facts->device.driver || device->facts.library != facts->library)
-            tcd_log(TCD_NOTICE, "device %u: %.63s, %llu MiB, SM %u.%u, driver %u.%u, NCCL %u%s%.95s%s", device->number, facts->device.name,
-                    (unsigned long long)(facts->device.memory_bytes >> 20), facts->device.compute / 10, facts->device.compute % 10,
-                    facts->device.driver / 1000, facts->device.driver % 1000 / 10, facts->library, *facts->library_why ? " (" : "",
-                    facts->library_why, *facts->library_why ? ")" : "");
+            tell_found(device, facts);
         device->facts = *facts;
         device->facts.device.name[sizeof(facts->device.name) - 1] = 0;
         device->facts.device.pci[sizeof(facts->device.pci) - 1] = 0;

@@ -1,5 +1,6 @@
 #include "environment.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,8 +82,10 @@ void tcd_environment_text(char *const *environment, char *text, size_t bytes)
 
         if (strncmp(*environment, "NCCL_", 5) && strncmp(*environment, "CUDA_", 5))
             continue;
-        if (used + gap + length >= bytes)
+        if (used + gap + length + sizeof(" ...") > bytes) {
+            snprintf(text + used, bytes - used, "%s...", gap ? " " : "");
             return;
+        }
         if (gap)
             text[used] = ' ';
         memcpy(text + used + gap, *environment, length + 1);

@@ -325,7 +325,9 @@ static void test_environment(void **state)
     tcd_environment_text(made, text, sizeof(text));
     assert_string_equal(text, "CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_DEVICE_MAX_CONNECTIONS=32");
     tcd_environment_text(made, small, sizeof(small));
-    assert_string_equal(small, "CUDA_DEVICE_ORDER=PCI_BUS_ID");
+    assert_string_equal(small, "CUDA_DEVICE_ORDER=PCI_BUS_ID ..."); /* what has no room is not passed over in silence */
+    tcd_environment_text(made, small, 4);
+    assert_string_equal(small, "...");
     tcd_environment_free(made);
 }
 
