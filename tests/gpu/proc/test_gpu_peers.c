@@ -102,6 +102,7 @@ static void test_apart(void **state)
     until(daemon, "status", EXIT_OK, "0 cannot map the memory of 1");
     json(daemon, "status", "[x[\"gpu\"][\"cannot_map\"] for x in d[\"devices\"]] == [[1], [0]]");
     json(daemon, "doctor", "[f for f in d[\"findings\"] if f[\"topic\"] == \"peer access\" and \"no peer access\" in f[\"found\"]]");
+    json(daemon, "doctor", "[f for f in d[\"findings\"] if f[\"topic\"] == \"descriptors\" and f[\"level\"] == \"good\"]");
     proc_run_reach(run, 1);
     proc_run_wait(run, 20000);
     proc_daemon_finish(daemon);
