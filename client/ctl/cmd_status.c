@@ -121,7 +121,7 @@ static void print_work(const struct tcc_session *session, const struct tcc_snaps
     tcc_print(&session->out, TCC_BOLD, "  %-8s", "runs");
     fprintf(session->out.file, "  %s finished, ", tcc_count(finished).s);
     tcc_print(&session->out, errors ? TCC_WARN : TCC_PLAIN, "%s failed", tcc_count(errors).s);
-    fprintf(session->out.file, ", %s under way; %s of payload\n", tcc_count(underway).s, tcc_bytes(bytes).s);
+    fprintf(session->out.file, ", %s under way; %s of payload, by those who are members now\n", tcc_count(underway).s, tcc_bytes(bytes).s);
 }
 
 static void print_devices(const struct tcc_session *session, const struct tcc_snapshot *snapshot)
