@@ -202,18 +202,6 @@ static int tells(const struct tck_cuda_comm *comm, int family, const struct tck_
     return can;
 }
 
-/* What shapes are made of: as agreed, or where nobody had to agree, this process' GPU. */
-static struct tck_cuda_target target_of(const struct tck_cuda_comm *comm, const struct tck_run *run, const struct kernel *kernel)
-{
-    const struct tck_device_facts *facts = tck_device_facts(comm->device);
-    bool agreed = run->multiprocessors != 0;
-    uint32_t compute = agreed ? run->compute : facts->compute;
-    return (struct tck_cuda_target){.compute = compute,
-                                    .multiprocessors = agreed ? run->multiprocessors : facts->multiprocessors,
-                                    .registers = compute ? kernel->registers : 0,
-                                    .blocks = run->blocks};
-}
-
 /*
  * *args: the link, what the end tells, and in run.flags those that do not depend on the run. `served`: by executors, the same on all ranks
  * though some may stage and cannot tell. `staging`: NULL, none. 1: the end is told.
@@ -242,7 +230,8 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
         shape = families[family].shape;
         kernel = &comm->kernels[family][args->run.residual_in != NULL][run->desc->dtype];
     }
-    target = target_of(comm, run, kernel);
+    target = tck_cuda_operation_target(comm->device, run, kernel->registers);
+    target.blocks = run->blocks;
     target.few_blocks = served;
     int told = tells(comm, family, run, args);
     code = tck_cuda_operation_launch(kernel->function, shape, &target, args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), staging, stream);
@@ -272,4 +261,13 @@ int tck_cuda_comm_launch_staged(struct tck_cuda_comm *comm, const struct tck_run
     if (run->desc->op != TCW_OP_ALL_REDUCE || comm->link.nranks < 2)
         return TCW_ENOTSUP;
     return launch(comm, run, stream, &args, true, staging);
+}
+
+uint64_t tck_cuda_comm_launches(const struct tck_cuda_comm *comm, const struct tck_run *run)
+{
+    const uint64_t n = comm->link.nranks, packs = run->tokens * run->desc->hidden * tcw_dtype_bytes(run->desc->dtype) / TCK_CUDA_PACK;
+    const uint64_t room = comm->link.buffer_packs < TCK_CUDA_STAGED_PACKS ? comm->link.buffer_packs : TCK_CUDA_STAGED_PACKS;
+    /* One-shot leaves room for the messages of all others, two-shot for more than half of one, rounded to whole rows. */
+    const uint64_t each = room / (n > 4 ? n - 1 : 4);
+    return 1 + (each ? packs / each : 0);
 }

@@ -5,7 +5,6 @@
 /* A group of one without an exchange. */
 int tck_cuda_epilogue_launch(struct tck_device *device, const struct tck_run *run, const void *sum, CUstream stream)
 {
-    const struct tck_device_facts *facts = tck_device_facts(device);
     struct tck_cuda_args args = {.link = {.nranks = 1}};
     CUfunction function;
     char name[64];
@@ -16,8 +15,8 @@ int tck_cuda_epilogue_launch(struct tck_device *device, const struct tck_run *ru
     code = tck_cuda_kernel(device, name, &function);
     if (code)
         return code;
-    struct tck_cuda_target target = {
-        .compute = facts->compute, .multiprocessors = facts->multiprocessors, .registers = tck_cuda_kernel_registers(function)};
+    /* The same on all ranks: block and cluster say in which order a row's squares are added. */
+    struct tck_cuda_target target = tck_cuda_operation_target(device, run, tck_cuda_kernel_registers(function));
     return tck_cuda_operation_launch(function, tck_cuda_oneshot_shape, &target, &args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), NULL,
                                      stream);
 }

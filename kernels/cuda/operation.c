@@ -132,6 +132,16 @@ uint32_t tck_cuda_kernel_registers(CUfunction function)
     return REGISTERS / (THREADS * (uint32_t)blocks);
 }
 
+struct tck_cuda_target tck_cuda_operation_target(const struct tck_device *device, const struct tck_run *run, uint32_t registers)
+{
+    const struct tck_device_facts *facts = tck_device_facts(device);
+    bool agreed = run->multiprocessors != 0;
+    uint32_t compute = agreed ? run->compute : facts->compute;
+    return (struct tck_cuda_target){.compute = compute,
+                                    .multiprocessors = agreed ? run->multiprocessors : facts->multiprocessors,
+                                    .registers = compute ? registers : 0};
+}
+
 static int enqueue(CUfunction function, const struct tck_cuda_shape *shape, bool overlaps, struct tck_cuda_args *args, CUstream stream)
 {
     CUlaunchAttribute attributes[2];

@@ -28,6 +28,9 @@ const char *tck_cuda_type_name(unsigned dtype);
 /* What is to be known of a kernel for its shape. */
 uint32_t tck_cuda_kernel_registers(CUfunction function);
 
+/* What shapes are made of: as agreed, or where nobody had to agree, this process' GPU. `registers`: of this GPU's kernel. */
+struct tck_cuda_target tck_cuda_operation_target(const struct tck_device *device, const struct tck_run *run, uint32_t registers);
+
 /*
  * Enqueues all launches of a run. `shape` is asked for each. `staging`: see tck_cuda_comm_launch_staged, NULL: in and out are aligned.
  * 0, EINVAL (the workspace is too small), or what the driver's answer means.

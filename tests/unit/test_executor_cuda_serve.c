@@ -383,6 +383,37 @@ static void test_long_messages_staged(void **state)
     close_all(&world, &group);
 }
 
+/*
+ * Requests of many launches whose clients still compute: so few are enqueued ahead that the driver's queues have room, or the worker would
+ * stand there, unable to give up a client that dies. The message is about 12 times what a launch takes, or a few more.
+ */
+static void test_long_messages_ahead(void **state)
+{
+    enum { LONG_TOKENS = 16, LONG_HIDDEN = 65536, LONG_BYTES = LONG_TOKENS * LONG_HIDDEN * 4, LEAST = 1, MOST = 16 };
+    struct world world;
+    struct group group;
+    (void)state;
+    open_all(&world, &group, 2);
+    group_workspace(&world, &group, 1 << 20);
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, LONG_TOKENS, LONG_HIDDEN);
+    group_plan(&world, &group, 9, &desc, TCW_STRATEGY_TWOSHOT, 1);
+    const struct tcw_sqe head = sum_head(9, LONG_TOKENS, 0);
+    const struct tcw_ref refs[2] = {client_ref(0, LONG_BYTES), client_ref(0, LONG_BYTES)};
+    for (unsigned i = 0; i < RING_ENTRIES; ++i)
+        for (unsigned r = 0; r < 2; ++r)
+            client_submit(&group.members[r], &head, refs);
+    for (unsigned run = 0; run < RING_ENTRIES; ++run) {
+        const uint64_t left = RING_ENTRIES - run;
+        WORLD_UNTIL(atomic_load(&group.gate->ranks[0].launched) >= run + (left < LEAST ? left : LEAST));
+        for (unsigned r = 0; r < 2; ++r)
+            client_ready(&group.members[r], run + 1);
+        for (unsigned r = 0; r < 2; ++r)
+            assert_int_equal(client_reap(&group.members[r]).result, 0);
+        assert_true(atomic_load(&group.gate->ranks[0].launched) <= run + 1 + MOST);
+    }
+    close_all(&world, &group);
+}
+
 /* What follows a sum: bias and residual exactly, the norm as the formula says. The forms that write no norm sum into scratch memory. */
 static void test_epilogues(void **state)
 {
@@ -725,6 +756,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_own_kernels),
         cmocka_unit_test(test_mixed_strategies),
         cmocka_unit_test(test_long_messages_staged),
+        cmocka_unit_test(test_long_messages_ahead),
         cmocka_unit_test(test_epilogues),
         cmocka_unit_test(test_gather),
         cmocka_unit_test(test_scatter),

@@ -155,6 +155,7 @@ static void end_flight(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *fligh
         unpin(lane, flight);
         --flight->plan->running;
     }
+    lane->pieces -= flight->pieces;
     ++lane->first;
     if (flight->captured)
         flight->captured->running = false;

@@ -20,6 +20,7 @@ struct tcd_cuda_flight {
     uint64_t number; /* in the ring */
     uint64_t taken;  /* in the gate */
     uint64_t ticket; /* of the communicator; 0: not launched, `result` is known */
+    uint64_t pieces; /* launches and copies in the stream, or a few more */
     uint32_t pair;
     struct tcd_cuda_captured *captured; /* a replay of it: without a completion, and with no pins of its own; else NULL */
     const struct tck_run *run;          /* until it is launched */
@@ -52,6 +53,7 @@ struct tcd_cuda_lane {
     uint32_t capacity, first, last;
     struct tcd_ex_memory **pins; /* of all flights, in their order */
     uint32_t pin_capacity, pin_first, pin_last;
+    uint64_t pieces; /* of all flights */
 
     /* Watching. */
     unsigned looks;              /* since the clock was read */

@@ -9,7 +9,8 @@
 #define MS UINT64_C(1000000)
 
 enum {
-    MAX_LAUNCHED = 128,   /* of a communicator and not ended: a driver whose queues are full would block */
+    MAX_LAUNCHED = 128,   /* of a communicator and not ended: a driver whose queues are full would block, */
+    MAX_PIECES = 512,     /* and so it would with fewer that are made of many launches and copies */
     FIRST_RANK_MS = 3000, /* how long rank 0 has to decide about a request that this rank wants to give up */
     ENQUEUE_MS = 30000,   /* the longest that the library may take where no deadline is set */
 };
@@ -161,6 +162,8 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
     if (result != CUDA_SUCCESS)
         tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
     flight->ticket = ticket;
+    flight->pieces = tcd_cuda_operation_pieces(&operation);
+    lane->pieces += flight->pieces;
     atomic_store_explicit(&communicator->tickets, ticket, memory_order_relaxed);
 }
 
@@ -211,11 +214,12 @@ static void launch(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
 
 /* ---- requests ---- */
 
-/* Others may be launching. */
+/* Others may be launching; their pieces do not count here, because they wait for no client then: see tcd_cuda_captured_await. */
 static bool is_crowded(const struct tcd_cuda_lane *lane)
 {
     uint64_t launched = atomic_load_explicit(&lane->communicator->tickets, memory_order_relaxed);
-    return launched > tcd_cuda_communicator_ended(lane->communicator) + MAX_LAUNCHED && !tcd_cuda_lane_is_empty(lane);
+    return !tcd_cuda_lane_is_empty(lane) &&
+           (launched > tcd_cuda_communicator_ended(lane->communicator) + MAX_LAUNCHED || lane->pieces > MAX_PIECES);
 }
 
 /* Until there is room for one more. NULL: there never will be. */

@@ -351,13 +351,18 @@ static bool is_aligned(const void *address)
     return (uintptr_t)address % KERNEL_ALIGN == 0;
 }
 
+/* A sum in buffers that kernels cannot take: a copy there and one back with every launch. */
+static bool is_staged(const struct tck_run *run)
+{
+    return !has_epilogue(run->desc) && !(is_aligned(run->in[0]) && is_aligned(run->out[0]));
+}
+
 /* 1: it tells the end. */
 static int run_kernel(const struct tcd_cuda_operation *operation)
 {
     const struct tck_run *run = operation->run;
-    bool aligned = has_epilogue(run->desc) || (is_aligned(run->in[0]) && is_aligned(run->out[0]));
-    int rc = aligned ? tck_cuda_comm_launch_telling(operation->kernels, run, stream_of(operation), operation->end)
-                     : tck_cuda_comm_launch_staged(operation->kernels, run, stream_of(operation), operation->scratch);
+    int rc = is_staged(run) ? tck_cuda_comm_launch_staged(operation->kernels, run, stream_of(operation), operation->scratch)
+                            : tck_cuda_comm_launch_telling(operation->kernels, run, stream_of(operation), operation->end);
     if (rc < 0)
         snprintf(operation->text, TCW_TEXT_BYTES, "the kernel of strategy %s cannot be launched: %s", tcw_strategy_name(run->strategy),
                  tcw_error_text(rc));
@@ -416,6 +421,19 @@ uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, const stru
         bytes += round_up(tensor->outer * extents.total * extents.line);
     }
     return bytes;
+}
+
+uint64_t tcd_cuda_operation_pieces(const struct tcd_cuda_operation *operation)
+{
+    enum { WITH_COPIES = 3 };
+    const struct tck_run *run = operation->run;
+    if (run->desc->op != TCW_OP_ALL_REDUCE)
+        return WITH_COPIES;
+    if (!tcd_cuda_operation_is_library(run->desc, run->strategy))
+        return tck_cuda_comm_launches(operation->kernels, run) * (is_staged(run) ? WITH_COPIES : 1);
+    if (run->strategy != TCW_STRATEGY_NCCL_SYMMETRIC || !operation->communicator->window_bytes)
+        return WITH_COPIES;
+    return WITH_COPIES * (1 + message_bytes(run) / operation->communicator->window_bytes);
 }
 
 int tcd_cuda_operation_check(const struct tck_run *run, char *text)

@@ -31,6 +31,8 @@ struct tcd_cuda_operation {
 bool tcd_cuda_operation_is_library(const struct tcw_plan_desc *desc, uint32_t strategy);
 /* Bytes that the longest run of a checked plan needs in between. `decision`: what runs which of its messages. */
 uint64_t tcd_cuda_operation_scratch(const struct tcw_plan_desc *desc, const struct tcw_decision *decision, uint32_t nranks);
+/* Launches and copies that a request is made of, or a few more. */
+uint64_t tcd_cuda_operation_pieces(const struct tcd_cuda_operation *operation);
 /*
  * Whether this run's pointers are aligned as kernels want them; those of sums without fusion and bias need not be, they are staged. 0, or
  * TCW_EINVAL with `text`. Nothing may fail for it later.

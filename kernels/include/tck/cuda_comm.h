@@ -74,6 +74,9 @@ int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_ru
 enum { TCK_CUDA_STAGED_BYTES = 64 << 20 }; /* no launch takes more of such a sum, however large the workspace */
 int tck_cuda_comm_launch_staged(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, void *staging);
 
+/* How many launches a run takes, or a few more: for who must not fill the queues of a driver. Any thread, no call of the driver. */
+uint64_t tck_cuda_comm_launches(const struct tck_cuda_comm *comm, const struct tck_run *run);
+
 /*
  * What follows a sum that a library has computed: bias, residual, RMSNorm, quantisation, as run->desc says, rows [0, tokens) of `sum`
  * (contiguous, may equal run->out[0] where that is allowed). One launch. The same arithmetic as the fused kernels.
