@@ -6,6 +6,7 @@
 #include "group.h"
 #include "notify.h"
 #include "page.h"
+#include "publish.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -149,6 +150,7 @@ static void set_deadlines(struct tcd_daemon *daemon)
             if (member->attachment)
                 atomic_store_explicit(&member->attachment->page.map->deadline_ns, instance->deadline_ns, memory_order_relaxed);
         }
+        tcd_publish_instance(instance);
     }
 }
 

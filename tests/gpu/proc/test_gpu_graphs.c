@@ -1,7 +1,10 @@
 /* CUDA graphs of runs, both lanes: captured, replayed, captured again; what cannot be captured is refused and leaves the capture as it was.
  */
+#include "cases_failure.h"
+#include "ctl_case.h"
 #include "gpu.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -308,12 +311,83 @@ static void test_refusals(void **state)
     proc_daemon_finish(daemon);
 }
 
+/* ---- deadlines ---- */
+
+enum { LONG_MS = 20000, SHORT_MS = 400, LATE = 1 };
+
+/* A graph is captured under one deadline and replayed under another, which its kernels and the executors read from memory. */
+static void deadline_body(struct proc_me *me)
+{
+    unsigned lane = *(unsigned *)me->arg;
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "deadline");
+    struct gpu *gpu = gpu_open(ctx);
+    struct gpu_sum sum = gpu_sum_make(gpu, group, lane, TRTCOLL_GRAPH, 4096);
+    CUstream stream = gpu->streams[0];
+    struct graph graph;
+
+    CHECK_EQ(case_group_info(group).deadline_ns, LONG_MS * 1000000ull);
+    begin(gpu, stream);
+    CHECK_OK(gpu_sum_run(&sum, stream, NULL));
+    graph = finish(gpu, stream);
+    gpu_sum_fill(gpu, &sum, (unsigned)me->rank, 1, stream);
+    CHECK_CU(gpu->cuda->cuGraphLaunch(graph.exec, stream));
+    gpu_drain(gpu, stream, PROC_PATIENCE_MS);
+    gpu_sum_check(gpu, &sum, 1);
+    proc_reach(me, 1);
+    proc_await_parent(me, 1);
+    CHECK_EQ(case_group_info(group).deadline_ns, SHORT_MS * 1000000ull);
+    if (me->rank != LATE) {
+        CHECK_CU(gpu->cuda->cuGraphLaunch(graph.exec, stream));
+        double took = gpu_drain(gpu, stream, LONG_MS / 2.0);
+        CHECK_MSG(took >= SHORT_MS - 1, "the replay ended after %.0f ms", took);
+    }
+    failure_await_broken(group);
+    struct trtcoll_group_info info = case_group_info(group);
+    CHECK_MSG(info.code == TRTCOLL_ETIMEOUT && info.culprit == LATE, "%s because of rank %u: %s", trtcoll_error_name(info.code),
+              info.culprit, proc_last_error().text);
+    destroy(gpu, &graph);
+    CHECK_OK(trtcoll_plan_release(sum.plan));
+    gpu_part(me, gpu);
+    trtcoll_ctx_close(ctx);
+}
+
+static void deadline(unsigned lane)
+{
+    struct proc_settings settings = {.devices = 2, .operation_ms = LONG_MS};
+    struct proc_daemon *daemon = proc_daemon_start(&settings);
+    struct proc_run *run = proc_run_start(daemon, 2, deadline_body, &lane);
+
+    proc_run_await_all(run, 1);
+    settings.operation_ms = SHORT_MS;
+    proc_daemon_configure(daemon, &settings);
+    assert_int_equal(kill(daemon->pid, SIGHUP), 0);
+    assert_true(proc_daemon_logged(daemon, "1 differences, 0 of them refused", PROC_PATIENCE_MS));
+    until(daemon, "groups deadline", EXIT_OK, "deadline 400 ms");
+    proc_run_reach(run, 1);
+    proc_run_wait(run, PROC_PATIENCE_MS);
+    proc_daemon_finish(daemon);
+}
+
+static void test_deadline_direct(void **state)
+{
+    (void)state;
+    deadline(TRTCOLL_LANE_DIRECT);
+}
+
+static void test_deadline_served(void **state)
+{
+    (void)state;
+    deadline(TRTCOLL_LANE_SERVED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_refusals, proc_teardown),      cmocka_unit_test_teardown(test_replay_direct, proc_teardown),
-        cmocka_unit_test_teardown(test_replay_served, proc_teardown), cmocka_unit_test_teardown(test_again_direct, proc_teardown),
-        cmocka_unit_test_teardown(test_again_served, proc_teardown),
+        cmocka_unit_test_teardown(test_refusals, proc_teardown),        cmocka_unit_test_teardown(test_replay_direct, proc_teardown),
+        cmocka_unit_test_teardown(test_replay_served, proc_teardown),   cmocka_unit_test_teardown(test_again_direct, proc_teardown),
+        cmocka_unit_test_teardown(test_again_served, proc_teardown),    cmocka_unit_test_teardown(test_deadline_direct, proc_teardown),
+        cmocka_unit_test_teardown(test_deadline_served, proc_teardown),
     };
 
     return gpu_main("graphs on GPUs", tests, sizeof(tests) / sizeof(tests[0]));
