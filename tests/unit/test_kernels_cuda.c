@@ -14,7 +14,10 @@
 
 #ifdef TRTCOLL_CUDA
 #include "kernels/cuda/image.h"
+#include "plan_fixture.h"
 
+#include <tck/comm.h>
+#include <tck/cuda_comm.h>
 #include <tck/cuda_driver.h>
 
 #include <fcntl.h>
@@ -363,6 +366,49 @@ static void *open_and_close(void *arg)
     return NULL;
 }
 
+static unsigned launched_cluster, launched_threads;
+
+/* In place of the driver's: nothing is launched. */
+static CUresult CUDAAPI see_launch(const CUlaunchConfig *config, CUfunction function, void **parameters, void **extra)
+{
+    (void)function;
+    (void)parameters;
+    (void)extra;
+    launched_threads = config->blockDimX;
+    launched_cluster = 1;
+    for (unsigned i = 0; i < config->numAttrs; i++)
+        if (config->attrs[i].id == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
+            launched_cluster = config->attrs[i].value.clusterDim.x;
+    return CUDA_SUCCESS;
+}
+
+/* Ranks whose executors have different parts of their GPUs add a row's squares in the same order behind NCCL, too. */
+static void test_epilogue_as_agreed(void **state)
+{
+    static const struct {
+        uint32_t multiprocessors, compute, cluster;
+    } agreed[] = {{132, 90, 8}, {63, 90, 4}, {14, 90, 1}, {132, 0, 1}};
+    const struct tcw_plan_desc desc = plan_all_reduce(TCW_BF16, TCW_FUSION_RESIDUAL_RMS_NORM, 4, 8192);
+    const void *in = &launched_cluster;
+    void *buffer = (void *)(uintptr_t)4096, *out = buffer;
+    (void)state;
+    need_device();
+    /* The table is the only one, and this process has one thread. */
+    struct tck_cuda_driver *driver = (struct tck_cuda_driver *)(uintptr_t)tck_cuda_driver(), real = *driver;
+    driver->cuLaunchKernelEx = see_launch;
+    for (size_t i = 0; i < sizeof(agreed) / sizeof(agreed[0]); i++) {
+        struct tck_run run = {.desc = &desc, .plan_id = 1, .tokens = 4, .in = &in, .out = &out};
+        run.multiprocessors = agreed[i].multiprocessors;
+        run.compute = agreed[i].compute;
+        run.residual_in = run.norm_weight = buffer;
+        run.residual_out = buffer;
+        assert_int_equal(tck_cuda_epilogue_launch(device, &run, buffer, NULL), 0);
+        assert_int_equal(launched_cluster, agreed[i].cluster);
+        assert_true(launched_threads > 0);
+    }
+    *driver = real;
+}
+
 static void test_threads(void **state)
 {
     (void)state;
@@ -399,15 +445,24 @@ static void test_after_a_fork(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_built),           cmocka_unit_test(test_refusal_says_why),
+        cmocka_unit_test(test_built),
+        cmocka_unit_test(test_refusal_says_why),
 #ifdef TRTCOLL_CUDA
-        cmocka_unit_test(test_codes_and_texts), cmocka_unit_test(test_images),
-        cmocka_unit_test(test_facts),           cmocka_unit_test(test_peers),
-        cmocka_unit_test(test_open_by_uuid),    cmocka_unit_test(test_enter_and_leave),
-        cmocka_unit_test(test_memory),          cmocka_unit_test(test_memory_of_another_gpu),
-        cmocka_unit_test(test_memory_refusals), cmocka_unit_test(test_host_registration),
-        cmocka_unit_test(test_unknown_kernel),  cmocka_unit_test(test_setup_beside_a_capture),
-        cmocka_unit_test(test_threads),         cmocka_unit_test(test_after_a_fork),
+        cmocka_unit_test(test_codes_and_texts),
+        cmocka_unit_test(test_images),
+        cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_peers),
+        cmocka_unit_test(test_open_by_uuid),
+        cmocka_unit_test(test_enter_and_leave),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_memory_of_another_gpu),
+        cmocka_unit_test(test_memory_refusals),
+        cmocka_unit_test(test_host_registration),
+        cmocka_unit_test(test_unknown_kernel),
+        cmocka_unit_test(test_setup_beside_a_capture),
+        cmocka_unit_test(test_epilogue_as_agreed),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_after_a_fork),
 #endif
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
