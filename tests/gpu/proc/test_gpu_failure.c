@@ -344,6 +344,43 @@ static void test_clients_direct(void **state)
 
 /* ---- executors ---- */
 
+/* Memory that an executor has made, with something of each rank's in it. */
+enum { KEPT = 1 << 14 };
+
+static CUdeviceptr keep(struct proc_me *me, struct gpu *gpu)
+{
+    float numbers[KEPT];
+    void *memory;
+
+    for (unsigned i = 0; i < KEPT; i++)
+        numbers[i] = (float)(me->rank * KEPT + i);
+    CHECK_OK(trtcoll_alloc(gpu->ctx, 2 * sizeof(numbers), &memory));
+    CHECK_CU(gpu->cuda->cuMemcpyHtoD((CUdeviceptr)(uintptr_t)memory, numbers, sizeof(numbers)));
+    return (CUdeviceptr)(uintptr_t)memory;
+}
+
+/* It outlives its executor, contents and all, and the next executor reads and writes it where it is. */
+static void check_kept(struct proc_me *me, struct gpu *gpu, struct trtcoll_group *group, CUdeviceptr memory)
+{
+    struct gpu_sum sum = gpu_sum_make(gpu, group, TRTCOLL_LANE_SERVED, 0, KEPT);
+    struct trtcoll_plan_info info = {.size = sizeof(info)};
+    float numbers[KEPT];
+
+    CHECK_CU(gpu->cuda->cuMemcpyDtoH(numbers, memory, sizeof(numbers)));
+    for (unsigned i = 0; i < KEPT; i++)
+        CHECK_MSG(numbers[i] == (float)(me->rank * KEPT + i), "element %u is %g now", i, (double)numbers[i]);
+    sum.in = memory;
+    sum.out = memory + sizeof(numbers);
+    CHECK_OK(gpu_sum_run(&sum, gpu->streams[0], NULL));
+    gpu_drain(gpu, gpu->streams[0], PROC_PATIENCE_MS);
+    CHECK_CU(gpu->cuda->cuMemcpyDtoH(numbers, sum.out, sizeof(numbers)));
+    for (unsigned i = 0; i < KEPT; i++)
+        CHECK_MSG(numbers[i] == (float)(KEPT + 2 * i), "the sum of element %u is %g", i, (double)numbers[i]);
+    CHECK_OK(trtcoll_plan_info(sum.plan, &info));
+    CHECK_EQ(info.staged_runs, 0);
+    CHECK_OK(trtcoll_plan_release(sum.plan));
+}
+
 /* All ranks have runs under way on both lanes, rank 1 is late, an executor dies. The direct lane goes on, over memory that nobody made
  * anew. */
 static void executor_body(struct proc_me *me)
@@ -353,6 +390,7 @@ static void executor_body(struct proc_me *me)
     struct gpu *gpu = gpu_open(ctx);
     struct gpu_sum sum = gpu_sum_make(gpu, group, TRTCOLL_LANE_SERVED, 0, 1 << 14);
     struct trtcoll_event *event = NULL;
+    CUdeviceptr kept = keep(me, gpu);
 
     good_sum(me, gpu, group, TRTCOLL_LANE_SERVED);
     if (me->rank == 1)
@@ -377,6 +415,7 @@ static void executor_body(struct proc_me *me)
     CHECK_OK(trtcoll_group_reform(group, 0, 0));
     good_sum(me, gpu, group, TRTCOLL_LANE_SERVED);
     note(me, AGAIN);
+    check_kept(me, gpu, group, kept);
     good_sum(me, gpu, group, TRTCOLL_LANE_DIRECT);
     gpu_part(me, gpu);
     trtcoll_ctx_close(ctx);
