@@ -64,6 +64,7 @@ has err '5 ranks need as many GPUs, and there are 4'
 exits 1 --daemon /bin/false --only direct,memory --sizes 16K:16K --json
 has out '"direct": \{"complete": false, "note": "the daemon did not start"'
 has out '"memory": \{"complete": false, "note": "the daemon did not start"'
+has out '"executor_bytes": null, "first_engine_bytes": null' # not measured is not nothing
 
 exits 2 --only walk
 exits 2 --only norm --sizes 64M:256M
