@@ -88,7 +88,7 @@ _trtcollctl()
         compopt -o default 2>/dev/null
         return ;;
     log-level) words="err warning notice info debug" ;;
-    fields) words="daemon device client group member latency record" ;;
+    fields) words="daemon device client group member latency record communicator" ;;
     explain) words="all-reduce all-gather reduce-scatter all-to-all broadcast barrier ub-finalize" ;;
     esac
     _trtcollctl_offer "$cur" <<<"${words// /$'\n'}"

@@ -168,6 +168,7 @@ void tcd_instance_enter(struct tcd_instance *instance, uint32_t rank, struct tcd
     tcd_list_append(&client->members, &member->of_client);
     tcd_publish_member_began(member);
     instance->present++;
+    tcd_publish_instance(instance);
     tcd_alarm_set(&member->patience, &instance->daemon->clock, timeout_ms, on_join_timeout, member);
     if (instance->present == instance->size)
         tcd_instance_complete(instance);
@@ -488,7 +489,9 @@ void tcd_member_remove(struct tcd_member *member)
     member->counted = false;
     member->waiting = false;
     member->client = NULL;
-    if (!--instance->present)
+    if (--instance->present)
+        tcd_publish_instance(instance);
+    else
         instance_free(instance);
 }
 

@@ -181,8 +181,8 @@ static bool differs(const struct tcd_plan *plan, const struct tcd_member *member
 
     if (!tcw_plan_desc_compare(&plan->desc, desc, &complaint))
         return false;
-    tcd_error_set(error, TCW_EMISMATCH, "plan %llu of group '%s': %.120s (here: rank %u, there: rank %u)", (unsigned long long)plan->number,
-                  plan->instance->group->name, complaint.text, plan->first_rank, member->rank);
+    tcd_error_set(error, TCW_EMISMATCH, "plan %llu of group '%s': %s is %s on rank %u, but %s on rank %u", (unsigned long long)plan->number,
+                  plan->instance->group->name, complaint.field, complaint.mine_text, plan->first_rank, complaint.theirs_text, member->rank);
     tcw_text_set(error->field, sizeof(error->field), complaint.field);
     error->rank = member->rank;
     error->pid = (int32_t)member->client->process.pid;

@@ -4,18 +4,39 @@
 #include <stdio.h>
 #include <string.h>
 
+static void say(char text[TCW_VALUE_TEXT_BYTES], uint64_t value, const char *name)
+{
+    if (name)
+        snprintf(text, TCW_VALUE_TEXT_BYTES, "%s", name);
+    else
+        snprintf(text, TCW_VALUE_TEXT_BYTES, "%llu", (unsigned long long)value);
+}
+
 static int differ(struct tcw_complaint *complaint, const char *field, uint64_t mine, uint64_t theirs, const char *mine_name,
                   const char *theirs_name)
 {
     complaint->field = field;
     complaint->mine = mine;
     complaint->theirs = theirs;
-    if (mine_name && theirs_name)
-        snprintf(complaint->text, sizeof(complaint->text), "%s: %s here, %s there", field, mine_name, theirs_name);
-    else
-        snprintf(complaint->text, sizeof(complaint->text), "%s: %llu here, %llu there", field, (unsigned long long)mine,
-                 (unsigned long long)theirs);
+    say(complaint->mine_text, mine, mine_name);
+    say(complaint->theirs_text, theirs, theirs_name);
+    snprintf(complaint->text, sizeof(complaint->text), "%s: %s against %s", field, complaint->mine_text, complaint->theirs_text);
     return TCW_EMISMATCH;
+}
+
+/* People know epsilon as a number; in numbers it is the bits of one. */
+static int differ_in_eps(struct tcw_complaint *complaint, uint32_t mine, uint32_t theirs)
+{
+    char texts[2][TCW_VALUE_TEXT_BYTES];
+    const uint32_t bits[2] = {mine, theirs};
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        float eps;
+        memcpy(&eps, &bits[i], sizeof(eps));
+        snprintf(texts[i], sizeof(texts[i]), "%.9g", (double)eps);
+    }
+    return differ(complaint, "eps", mine, theirs, texts[0], texts[1]);
 }
 
 /* Static names, because a complaint outlives the call. */
@@ -65,7 +86,8 @@ int tcw_plan_desc_compare(const struct tcw_plan_desc *a, const struct tcw_plan_d
     SAME(root);
     SAME(hidden);
     SAME(max_tokens);
-    SAME(eps_bits);
+    if (a->eps_bits != b->eps_bits)
+        return differ_in_eps(complaint, a->eps_bits, b->eps_bits);
     SAME(tensor_count);
     for (i = 0; i < TCW_MAX_RANKS; i++)
         if (a->sizes[i] != b->sizes[i])

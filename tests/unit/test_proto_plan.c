@@ -292,6 +292,7 @@ static void test_group_sizes(void **state)
         assert_true(complaint.mine == (uint64_t)(was));                                                                                    \
         assert_true(complaint.theirs == (uint64_t)(is));                                                                                   \
         assert_true(complaint.text[0]);                                                                                                    \
+        assert_string_not_equal(complaint.mine_text, complaint.theirs_text);                                                               \
         assert_true(tcw_plan_desc_hash(&a) != tcw_plan_desc_hash(&b));                                                                     \
         assert_int_equal(tcw_plan_desc_compare(&b, &a, &complaint), TCW_EMISMATCH);                                                        \
         assert_true(complaint.mine == (uint64_t)(is));                                                                                     \
@@ -310,7 +311,7 @@ static void test_every_field_is_compared(void **state)
     DIFFER(broadcast(), root = 1, "root", 3, 1);
     DIFFER(BASE_AR, hidden = 1025, "hidden", 1024, 1025);
     DIFFER(BASE_AR, max_tokens = 1ull << 31, "max_tokens", 128, 1ull << 31);
-    DIFFER(BASE_FUSED, eps_bits = float_bits(1e-5f), "eps_bits", float_bits(1e-6f), float_bits(1e-5f));
+    DIFFER(BASE_FUSED, eps_bits = float_bits(1e-5f), "eps", float_bits(1e-6f), float_bits(1e-5f));
     DIFFER(GATHER, tensor_count = 2, "tensor_count", 3, 2);
     DIFFER(SIZES, sizes[3] = 7, "sizes", 6, 7);
     DIFFER(GATHER, tensors[2].present = 0, "tensors[2].present", 1, 0);

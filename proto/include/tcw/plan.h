@@ -63,12 +63,15 @@ uint64_t tcw_shard_first(uint64_t tokens, uint32_t nranks, uint32_t rank);
 /* ub-finalize: whether this run copies what the rank has: a group of one, and short messages unless TCW_PLAN_FORCE. */
 int tcw_finalize_is_local(const struct tcw_plan_desc *desc, uint32_t nranks, uint64_t tokens);
 
+enum { TCW_VALUE_TEXT_BYTES = 40 };
+
 /* What is wrong with a descriptor or where two differ. Filled only on failure. */
 struct tcw_complaint {
     const char *field;         /* static string */
     uint64_t mine;             /* the value found (tcw_plan_desc_check), or the value of `a` */
     uint64_t theirs;           /* for a difference: the value of `b` */
     char text[TCW_TEXT_BYTES]; /* what was found and what is allowed */
+    char mine_text[TCW_VALUE_TEXT_BYTES], theirs_text[TCW_VALUE_TEXT_BYTES]; /* for a difference: both values in words */
 };
 
 /* 0, TCW_EINVAL, TCW_ENOSYS or TCW_ENOTSUP with *complaint filled. `nranks` is the size of the group. Reads only *desc. */
