@@ -27,16 +27,17 @@ static int differ(struct tcw_complaint *complaint, const char *field, uint64_t m
 /* People know epsilon as a number; in numbers it is the bits of one. */
 static int differ_in_eps(struct tcw_complaint *complaint, uint32_t mine, uint32_t theirs)
 {
-    char texts[2][TCW_VALUE_TEXT_BYTES];
-    const uint32_t bits[2] = {mine, theirs};
-    int i;
+    char mine_text[TCW_VALUE_TEXT_BYTES], theirs_text[TCW_VALUE_TEXT_BYTES];
+    float a, b;
+    int digits = 6; /* 9 tell any two apart */
 
-    for (i = 0; i < 2; i++) {
-        float eps;
-        memcpy(&eps, &bits[i], sizeof(eps));
-        snprintf(texts[i], sizeof(texts[i]), "%.9g", (double)eps);
-    }
-    return differ(complaint, "eps", mine, theirs, texts[0], texts[1]);
+    memcpy(&a, &mine, sizeof(a));
+    memcpy(&b, &theirs, sizeof(b));
+    do {
+        snprintf(mine_text, sizeof(mine_text), "%.*g", digits, (double)a);
+        snprintf(theirs_text, sizeof(theirs_text), "%.*g", digits, (double)b);
+    } while (!strcmp(mine_text, theirs_text) && ++digits <= 9);
+    return differ(complaint, "eps", mine, theirs, mine_text, theirs_text);
 }
 
 /* Static names, because a complaint outlives the call. */

@@ -312,6 +312,7 @@ static void test_every_field_is_compared(void **state)
     DIFFER(BASE_AR, hidden = 1025, "hidden", 1024, 1025);
     DIFFER(BASE_AR, max_tokens = 1ull << 31, "max_tokens", 128, 1ull << 31);
     DIFFER(BASE_FUSED, eps_bits = float_bits(1e-5f), "eps", float_bits(1e-6f), float_bits(1e-5f));
+    DIFFER(BASE_FUSED, eps_bits += 1, "eps", float_bits(1e-6f), float_bits(1e-6f) + 1);
     DIFFER(GATHER, tensor_count = 2, "tensor_count", 3, 2);
     DIFFER(SIZES, sizes[3] = 7, "sizes", 6, 7);
     DIFFER(GATHER, tensors[2].present = 0, "tensors[2].present", 1, 0);
