@@ -1,8 +1,8 @@
 /*
  * Kernels of the all-reduce family on GPUs, one process per GPU, without the daemon: correctness, speed, and what happens when a rank dies.
  *
- *   comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--replays R] [--soak N] [--spares N] [--large] [--no-nccl]
- *              [--eager] [--json FILE] [--label TEXT]
+ *   comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--gpus N] [--replays R] [--soak N] [--spares N] [--large]
+ *              [--no-nccl] [--eager] [--json FILE] [--label TEXT]
  *
  * Exit status: 0, 1 when something is wrong, 77 where there are not two GPUs.
  */
@@ -16,14 +16,16 @@
 
 static int usage(void)
 {
-    fprintf(stderr,
-            "usage: comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--replays R] [--soak N] [--spares N] [--large]\n"
-            "                  [--no-nccl] [--eager] [--json FILE] [--label TEXT]\n"
-            "  check   random cases against the reference, for S seconds\n"
-            "  time    each strategy, and NCCL beside it\n"
-            "  sweep   strategies and grids over sizes\n"
-            "  kill    kills or stops one rank after another, and forms the group anew each time: for S seconds, or N times (--soak N);\n"
-            "          --spares N: processes per GPU that have opened it and wait to take a dead rank's place\n");
+    fprintf(
+        stderr,
+        "usage: comm_bench check|time|sweep|kill [--ranks N] [--seconds S] [--seed X] [--gpus N] [--replays R] [--soak N] [--spares N]\n"
+        "                  [--large] [--no-nccl] [--eager] [--json FILE] [--label TEXT]\n"
+        "  check   random cases against the reference, for S seconds; --gpus N: the ranks share so many GPUs, which then take turns\n"
+        "          between their kernels (not under MPS, where kernels that wait for each other may not find room side by side)\n"
+        "  time    each strategy, and NCCL beside it\n"
+        "  sweep   strategies and grids over sizes\n"
+        "  kill    kills or stops one rank after another, and forms the group anew each time: for S seconds, or N times (--soak N);\n"
+        "          --spares N: processes per GPU that have opened it and wait to take a dead rank's place\n");
     return 2;
 }
 
@@ -35,11 +37,19 @@ enum { MODES = sizeof(modes) / sizeof(modes[0]) };
 
 static int parse(int argc, char **argv, struct comm_options *options)
 {
-    static const struct option list[] = {
-        {"ranks", required_argument, NULL, 'n'},   {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'x'},
-        {"replays", required_argument, NULL, 'r'}, {"large", no_argument, NULL, 'l'},         {"no-nccl", no_argument, NULL, 'N'},
-        {"json", required_argument, NULL, 'j'},    {"label", required_argument, NULL, 't'},   {"soak", required_argument, NULL, 'k'},
-        {"spares", required_argument, NULL, 'p'},  {"eager", no_argument, NULL, 'e'},         {0}};
+    static const struct option list[] = {{"ranks", required_argument, NULL, 'n'},
+                                         {"seconds", required_argument, NULL, 's'},
+                                         {"seed", required_argument, NULL, 'x'},
+                                         {"replays", required_argument, NULL, 'r'},
+                                         {"large", no_argument, NULL, 'l'},
+                                         {"no-nccl", no_argument, NULL, 'N'},
+                                         {"json", required_argument, NULL, 'j'},
+                                         {"label", required_argument, NULL, 't'},
+                                         {"soak", required_argument, NULL, 'k'},
+                                         {"spares", required_argument, NULL, 'p'},
+                                         {"gpus", required_argument, NULL, 'g'},
+                                         {"eager", no_argument, NULL, 'e'},
+                                         {0}};
     int letter;
     while ((letter = getopt_long(argc, argv, "", list, NULL)) >= 0)
         switch (letter) {
@@ -51,6 +61,9 @@ static int parse(int argc, char **argv, struct comm_options *options)
             break;
         case 'x':
             options->seed = strtoull(optarg, NULL, 10);
+            break;
+        case 'g':
+            options->gpus = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'r':
             options->replays = (uint32_t)strtoul(optarg, NULL, 10);

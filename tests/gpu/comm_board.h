@@ -23,6 +23,7 @@ enum {
 
 struct comm_board {
     uint32_t nranks;
+    uint32_t gpus;         /* that the ranks are dealt out to in turn: as many as ranks unless the parent sets less */
     uint32_t seconds;      /* every process ends itself after so long */
     uint64_t region_bytes; /* of every large buffer on a GPU; COMM_REGION_BYTES unless the parent sets less */
     _Atomic uint32_t arrived;

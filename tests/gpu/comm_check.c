@@ -278,6 +278,8 @@ int comm_check(const struct comm_options *options)
     struct comm_board *board = comm_board_create(options->ranks, options->seconds * 3 + 60);
     pid_t pids[COMM_MAX_RANKS];
     struct comm_options copy = *options;
+    if (options->gpus)
+        board->gpus = options->gpus;
     comm_board_fork(board, check_rank, &copy, pids);
     int code = comm_board_join(board, pids);
     printf("check: %u ranks, %llu cases from seed %llu: %s\n", options->ranks, (unsigned long long)atomic_load(&board->checked[0]),

@@ -28,13 +28,13 @@ int comm_rank_open(struct comm_rank *self, struct comm_board *board, uint32_t ra
     *self = (struct comm_rank){.board = board, .rank = rank, .nranks = board->nranks};
     for (uint32_t i = 0; i < COMM_MAX_RANKS; i++)
         self->workspaces[i].fd = -1;
-    int code = tck_device_open(NULL, (int)rank, &self->device, why, sizeof(why));
+    int code = tck_device_open(NULL, (int)(rank % board->gpus), &self->device, why, sizeof(why));
     if (code == TCW_ENOTSUP) {
         printf("rank %u: %s\n", rank, why);
         return COMM_SKIP;
     }
     if (code || tck_cuda_enter(self->device))
-        comm_board_fail(board, rank, "GPU %u: %s", rank, why);
+        comm_board_fail(board, rank, "GPU %u: %s", rank % board->gpus, why);
     self->cuda = tck_cuda_driver();
     comm_rank_cuda(self, self->cuda->cuCtxGetStreamPriorityRange(NULL, &priority), "cuCtxGetStreamPriorityRange");
     comm_rank_cuda(self, self->cuda->cuStreamCreateWithPriority(&self->stream, CU_STREAM_NON_BLOCKING, priority), "cuStreamCreate");
