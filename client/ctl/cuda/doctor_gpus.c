@@ -135,7 +135,8 @@ static void describe(struct tcc_findings *findings, unsigned number, const struc
                          "a newer driver, or Linux instead of WSL: workspaces are shared by descriptors",
                          "%u: memory cannot be exported as a descriptor", number);
     if (facts->fabric)
-        tcc_findings_add(findings, TCC_FINDING_GOOD, "fabric", NULL, "%u: fabric handles work", number);
+        tcc_findings_add(findings, TCC_FINDING_GOOD, "fabric", NULL,
+                         "%u: fabric handles work; descriptors are used all the same, as no group spans nodes yet", number);
     else
         tcc_findings_add(findings, TCC_FINDING_NOTE, "fabric",
                          "only multi-node NVLink needs fabric handles: there, let nvidia-imex run and give the daemon an IMEX channel",
