@@ -631,9 +631,10 @@ struct trtcoll_run_args {
  * PDL        With TRTCOLL_PDL the run does not hold back the kernel that follows it in `stream`, if that was launched as its programmatic
  *            dependent; that kernel must wait for it (cudaGridDependencySynchronize) before it touches the run's buffers. Without an
  *            event, as an event's mark stands between the two.
- * Buffers    GPUs, direct: aligned to 16 bytes (ENOTSUP). `in` may equal `out` for all-reduce and broadcast. Any pointer works; see
- *            trtcoll_register for zero copy on the served lane. A run may read what an unfinished run of the same group delivers. Where
- *            such buffers are staged and overlap only in part, the answer is EAGAIN until the earlier run has completed.
+ * Buffers    GPUs, direct: aligned to 16 bytes (ENOTSUP). Served, with fusion or bias, in memory that the executor knows: likewise, and the
+ *            executor finds out: the run fails with EINVAL, its group breaks. `in` may equal `out` for all-reduce and broadcast. Any
+ *            pointer works; see trtcoll_register for zero copy on the served lane. A run may read what an unfinished run of the same group
+ *            delivers. Where such buffers are staged and overlap only in part, the answer is EAGAIN until the earlier run has completed.
  * Failures   The outputs of a run that has failed are undefined. Where they lie in memory that the executor knows, and the run ended with
  *            a code that breaks the group, a late executor may still write to them: not any more once trtcoll_free or trtcoll_unregister
  *            of that memory has returned 0. After ECONN executors end with their daemon, but this process cannot know when: unmap such
