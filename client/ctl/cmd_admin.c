@@ -99,13 +99,24 @@ static void tell_drain(const struct tcc_session *session, const cJSON *answer)
 static tcc_exit drain_run(struct tcc_session *session)
 {
     const char *wait = tcc_option(session, "wait");
+    struct tcc_answer answer;
     double seconds = 0;
     tcc_exit code;
 
     if (wait && !tcc_parse_seconds(wait, &seconds))
         return tcc_misuse(session, "--wait: found \"%s\", allowed: seconds above 0, at most 86400", wait);
-    code = order(session, &(struct tcw_admin){.command = TCW_ADMIN_DRAIN}, tell_drain);
-    return code || !wait ? code : wait_for_clients(session, seconds);
+    code = tcc_admin_ask(session, &(struct tcw_admin){.command = TCW_ADMIN_DRAIN}, &answer);
+    if (code)
+        return code;
+    code = tcc_answer_check(session, &answer);
+    if (!code && !session->json)
+        tell_drain(session, answer.json);
+    if (!code && wait)
+        code = wait_for_clients(session, seconds);
+    if (!code && session->json) /* one object, whatever happens: not before the waiting is over */
+        tcc_answer_json(session, &answer);
+    tcc_answer_free(&answer);
+    return code;
 }
 
 static void tell_undrain(const struct tcc_session *session, const cJSON *answer)

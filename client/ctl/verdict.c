@@ -40,7 +40,9 @@ static void judge_daemon(const struct tcc_snapshot *snapshot, struct tcc_verdict
     if (snapshot->about.replaced)
         add(verdict, TCC_NOTICE, "daemon-replaced", "a new daemon has just taken over; this is the state of the one before");
     if (tcc_or_zero(snapshot->daemon.draining) && snapshot->life != TCC_LIFE_GONE)
-        add(verdict, TCC_DEGRADED, "draining", "draining: no new clients are let in (trtcollctl undrain)");
+        add(verdict, TCC_DEGRADED, "draining", "%s",
+            snapshot->daemon.draining == 2 ? "stopping: no new clients are let in, and the daemon ends when the last one has left"
+                                           : "draining: no new clients are let in (trtcollctl undrain)");
 }
 
 static void judge_devices(const struct tcc_snapshot *snapshot, struct tcc_verdict *verdict)

@@ -183,6 +183,7 @@ void tcd_daemon_stop(struct tcd_daemon *daemon)
     daemon->stopping = true;
     tcd_notify_stopping();
     tcd_daemon_drain(daemon, true);
+    tcd_publish_daemon(daemon);
     if (!daemon->counters.clients || !patience) {
         end_now(daemon);
         return;

@@ -26,7 +26,7 @@ void tcd_publish_daemon(struct tcd_daemon *daemon)
         plans += instance ? instance->ready_plans : 0;
     }
     row->heartbeat_ns = tcw_now_ns();
-    row->draining = daemon->draining;
+    row->draining = daemon->stopping ? 2 : daemon->draining;
     row->groups = daemon->instances.count;
     row->plans = plans;
     row->memory_bytes = memory;

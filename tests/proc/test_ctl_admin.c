@@ -37,6 +37,7 @@ static void test_drain(void **state)
     until(daemon, "health", EXIT_DEGRADED, "degraded: draining");
     ctl(daemon, "drain --wait 0.2", EXIT_FAILED);
     shows("1 client is still attached after 0.2 s");
+    json(daemon, "drain --wait 0.2", "d[\"error\"][\"kind\"] == \"failure\""); /* one object, not the answer and then the failure */
     proc_run_reach(run, 1);
     ctl(daemon, "drain --wait 20", EXIT_OK);
     proc_run_wait(run, PROC_PATIENCE_MS);

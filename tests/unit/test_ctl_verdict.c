@@ -287,6 +287,17 @@ static void test_device_and_drain(void **state)
     expect_text(find(&verdict, "executor-restarted"), "device 0 died and was started again once");
     expect_text(find(&verdict, "clients-expelled"), "1 client was expelled");
     expect_text(find(&verdict, "last-problem"), "client 3 ?[31mlied");
+    expect_text(find(&verdict, "draining"), "trtcollctl undrain");
+    tcc_verdict_free(&verdict);
+    tcc_snapshot_free(&snapshot);
+
+    daemon.draining = 2; /* that cannot be taken back */
+    daemon.reload_kept = 2;
+    tcd_stats_put(fixture->stats, TCW_STATS_TABLE_DAEMON, 0, &daemon);
+    load(fixture, &snapshot);
+    tcc_verdict_make(&snapshot, &verdict);
+    expect_text(find(&verdict, "draining"), "stopping: no new clients are let in");
+    expect_text(find(&verdict, "reload-kept"), "2 changes of the configuration are not in effect");
     tcc_verdict_free(&verdict);
     tcc_snapshot_free(&snapshot);
 }

@@ -29,7 +29,7 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     U64(start_ns, GAUGE, "ns", "start, CLOCK_REALTIME")                                                                                    \
     U64(generation, ID, "", "random number of this start")                                                                                 \
     U64(heartbeat_ns, GAUGE, "ns", "last turn of the control loop, CLOCK_MONOTONIC")                                                       \
-    U64(draining, GAUGE, "", "1 while no new clients are let in")                                                                          \
+    U64(draining, GAUGE, "", "1 while no new clients are let in, 2 while the daemon stops")                                                \
     U64(clients, GAUGE, "", "attached clients")                                                                                            \
     U64(groups, GAUGE, "", "group instances")                                                                                              \
     U64(plans, GAUGE, "", "plans")                                                                                                         \
