@@ -128,6 +128,7 @@ TCK_DEVICE void tck_fail(const struct tck_cuda_link &link, uint64_t step, uint64
     progress->their_step = about < link.nranks ? *(volatile uint64_t *)&tck_state(link, about)->step : 0;
     __threadfence_system();
     progress->fault = word;
+    __threadfence_system(); /* who sees the end of the run (signal.cuh) sees this */
 }
 
 /* tcw_abort_pack */

@@ -241,6 +241,12 @@ static bool dismiss(struct comm_player *player, bool orderly)
     return !ended || !WIFEXITED(status) || WEXITSTATUS(status);
 }
 
+void comm_crew_abandon(struct comm_crew *crew)
+{
+    if (!crew->code)
+        crew->code = 1;
+}
+
 int comm_crew_close(struct comm_crew *crew)
 {
     const struct comm_scene leave = {.leave = true};

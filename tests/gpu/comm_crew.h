@@ -28,6 +28,8 @@ struct comm_crew {
 
 /* Starts a member and `spares` spares for every GPU, and does not wait for them. Every later failure sets crew->code and is -1. */
 int comm_crew_open(struct comm_crew *crew, struct comm_board *board, uint32_t spares);
+/* Something is wrong that the crew has not noticed: nobody is asked to leave, all are killed. */
+void comm_crew_abandon(struct comm_crew *crew);
 /* Asks all to leave, kills who does not, waits for all. 0, COMM_SKIP or 1. */
 int comm_crew_close(struct comm_crew *crew);
 

@@ -216,6 +216,7 @@ static void play_all(struct show *show, const struct comm_options *options, uint
         if (play(show, &scene)) {
             if (show->crew.code != COMM_SKIP)
                 say_failure(&scene, "this scene");
+            comm_crew_abandon(&show->crew);
             show->failed++;
             return;
         }
