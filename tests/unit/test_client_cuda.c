@@ -386,13 +386,14 @@ static void test_memory_registered(void **state)
     int i;
 
     application_begin(gpu);
-    gpu_call(gpu->driver->cuMemAddressReserve(&base, 2 * GRANULE, 0, 0, 0));
-    for (i = 0; i < 2; i++) {
+    gpu_call(gpu->driver->cuMemAddressReserve(&base, 3 * GRANULE, 0, 0, 0));
+    for (i = 0; i < 3; i++) { /* the last one on another GPU */
+        kind.location.id = i / 2;
         gpu_call(gpu->driver->cuMemCreate(&handle, GRANULE, &kind, 0));
         gpu_call(gpu->driver->cuMemMap(base + (unsigned)i * GRANULE, GRANULE, 0, handle, 0));
         gpu_call(gpu->driver->cuMemRelease(handle));
     }
-    gpu_call(gpu->driver->cuMemSetAccess(base, 2 * GRANULE, &access, 1));
+    gpu_call(gpu->driver->cuMemSetAccess(base, 3 * GRANULE, &access, 1));
     fds = fake_open_fds();
     in = (char *)(uintptr_t)base + GRANULE - BYTES / 2; /* across the seam */
     out = (char *)(uintptr_t)base + 4096;
@@ -413,6 +414,7 @@ static void test_memory_registered(void **state)
     assert_int_equal(trtcoll_plan_info(client.plan, &info), 0);
     assert_int_equal(info.staged_runs, 0);
     expect(trtcoll_unregister(client.ctx, (void *)(uintptr_t)(base + 4096)), 0, NULL);
+    expect(trtcoll_register(client.ctx, (void *)(uintptr_t)(base + GRANULE), 2 * GRANULE, -1), TRTCOLL_EINVAL, "lies on GPU 1");
 
     expect(trtcoll_register(client.ctx, single + 4, BYTES - 16, -1), 0, NULL);
     assert_int_equal(gpu->last.kind, TCW_MEM_IPC);
@@ -422,8 +424,8 @@ static void test_memory_registered(void **state)
     expect(trtcoll_register(client.ctx, host, sizeof(host), -1), TRTCOLL_EINVAL, "not memory of a GPU");
     expect(trtcoll_register(client.ctx, single, BYTES, 0), TRTCOLL_EINVAL, "fd -1");
     trtcoll_ctx_close(client.ctx);
-    gpu_call(gpu->driver->cuMemUnmap(base, 2 * GRANULE));
-    gpu_call(gpu->driver->cuMemAddressFree(base, 2 * GRANULE));
+    gpu_call(gpu->driver->cuMemUnmap(base, 3 * GRANULE));
+    gpu_call(gpu->driver->cuMemAddressFree(base, 3 * GRANULE));
     application_end(gpu);
     device_free(gpu, 0, single);
 }

@@ -34,14 +34,30 @@ static CUresult export_one(const struct tck_cuda_driver *driver, CUdeviceptr add
     return result;
 }
 
+/* What the executor's kernels write must be in its own GPU: others are told behind a fence for that one alone. */
+static int check_gpu(struct tcc_gpu *gpu, CUdeviceptr address)
+{
+    int ordinal = -1;
+
+    if (gpu->driver->cuPointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address) == CUDA_SUCCESS &&
+        ordinal != tck_cuda_ordinal(gpu->device))
+        return tcc_fail(TRTCOLL_EINVAL, "%p lies on GPU %d of this process, the context's is %d", (void *)(uintptr_t)address, ordinal,
+                        tck_cuda_ordinal(gpu->device));
+    return 0;
+}
+
 /* Several allocations may lie side by side: growing segments of a framework's allocator do. */
 static int pack_vmm(struct tcc_gpu *gpu, CUdeviceptr start, uint64_t bytes, struct parcel *parcel)
 {
     CUdeviceptr next = start, base = 0;
     size_t size = 0;
     CUresult result;
+    int code;
 
     while (next < start + bytes) {
+        code = check_gpu(gpu, next);
+        if (code)
+            return code;
         if (parcel->count == TCW_MEM_MAX_FDS)
             return tcc_fail(TRTCOLL_ENOTSUP, "the range is made of more than %d allocations: register smaller parts of it",
                             TCW_MEM_MAX_FDS);
@@ -89,14 +105,13 @@ static int look(struct tcc_gpu *gpu, CUdeviceptr start, bool *vmm)
 {
     CUmemGenericAllocationHandle handle = 0;
     CUmemorytype type = 0;
-    int ordinal = -1;
+    int code;
 
     if (gpu->driver->cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, start) != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE)
         return tcc_fail(TRTCOLL_EINVAL, "%p is not memory of a GPU", (void *)(uintptr_t)start);
-    if (gpu->driver->cuPointerGetAttribute(&ordinal, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, start) == CUDA_SUCCESS &&
-        ordinal != tck_cuda_ordinal(gpu->device))
-        return tcc_fail(TRTCOLL_EINVAL, "%p lies on GPU %d of this process, the context's is %d", (void *)(uintptr_t)start, ordinal,
-                        tck_cuda_ordinal(gpu->device));
+    code = check_gpu(gpu, start);
+    if (code)
+        return code;
     *vmm = gpu->driver->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)start) == CUDA_SUCCESS;
     if (*vmm)
         gpu->driver->cuMemRelease(handle);
