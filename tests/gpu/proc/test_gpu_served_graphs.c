@@ -100,7 +100,7 @@ static void replay_body(struct proc_me *me)
     struct gpu_sum eager = gpu_sum_make(gpu, group, TRTCOLL_LANE_SERVED, 0, 4096);
     struct trtcoll_group *other = proc_group(me, ctx, "other"); /* on the same communicator */
     struct gpu_sum beside = gpu_sum_make(gpu, other, TRTCOLL_LANE_SERVED, 0, 512);
-    unsigned rounds = gpu_rounds(6400 / count, 200);
+    unsigned rounds = gpu_rounds(6400 / count, count < 64 ? 200 : 60);
     char what[64];
     struct work work;
     struct graph graph;

@@ -79,7 +79,7 @@ static void share_body(struct proc_me *me)
         job.hidden = jobs[i].hidden;
         job.seed = i;
         proc_reach(me, (uint32_t)i);
-        case_all_reduce_run(me, group, &job, 2);
+        case_all_reduce_run(me, group, &job, gpu_rounds(2, 1));
     }
     gpu_check_group(group);
     proc_reach(me, EXPLAINED);
