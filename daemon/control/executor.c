@@ -1,11 +1,10 @@
 #include "executor.h"
 
 #include "executor_process.h"
+#include "executor_requests.h"
 
 #include <tcw/member.h>
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,20 +34,6 @@ typedef enum executor_state {
     EXECUTOR_ENDING,   /* the death is being told to the callbacks; likewise */
 } executor_state;
 
-struct request {
-    struct request *next;
-    struct tcd_ex_message message;
-    tcd_executor_done done;
-    void *arg;
-    int code; /* in `local`: of the answer */
-    unsigned fd_count;
-    int fds[]; /* own duplicates */
-};
-
-struct request_list {
-    struct request *first, **last;
-};
-
 struct tcd_executor {
     uv_loop_t *loop;
     char *program;
@@ -60,9 +45,9 @@ struct tcd_executor {
     struct tcd_executor_process *process;
     unsigned processes; /* not yet off the loop: at most one lives, its predecessor may be closing */
 
-    struct request_list queue;    /* not sent yet */
-    struct request_list awaiting; /* sent, answer owed */
-    struct request_list local;    /* need no process, or could not be sent: answered in the next turn of the loop */
+    struct tcd_requests queue;    /* not sent yet */
+    struct tcd_requests awaiting; /* sent, answer owed */
+    struct tcd_requests local;    /* need no process, or could not be sent: answered in the next turn of the loop */
     uint64_t next_cookie;
 
     uv_timer_t heartbeat;
@@ -96,103 +81,16 @@ struct tcd_executor {
     void *closed_arg;
 };
 
-/* ---- lists of requests ---- */
-
-static void list_reset(struct request_list *list)
-{
-    list->first = NULL;
-    list->last = &list->first;
-}
-
-static void list_append(struct request_list *list, struct request *request)
-{
-    request->next = NULL;
-    *list->last = request;
-    list->last = &request->next;
-}
-
-static struct request *list_shift(struct request_list *list)
-{
-    struct request *request = list->first;
-    if (!request)
-        return NULL;
-    list->first = request->next;
-    if (!list->first)
-        list->last = &list->first;
-    return request;
-}
-
-/* Moves everything of `from` behind what `to` has. */
-static void list_move(struct request_list *to, struct request_list *from)
-{
-    if (!from->first)
-        return;
-    *to->last = from->first;
-    to->last = from->last;
-    list_reset(from);
-}
-
-static struct request *list_take(struct request_list *list, uint64_t cookie)
-{
-    for (struct request **at = &list->first; *at; at = &(*at)->next) {
-        struct request *request = *at;
-        if (request->message.cookie != cookie)
-            continue;
-        *at = request->next;
-        if (!request->next)
-            list->last = at;
-        return request;
-    }
-    return NULL;
-}
-
-static void request_close_fds(struct request *request)
-{
-    for (unsigned i = 0; i < request->fd_count; ++i)
-        close(request->fds[i]);
-    request->fd_count = 0;
-}
-
-/* The one place where callbacks run; frees the request. */
-static void request_finish(struct request *request, const struct tcd_ex_message *answer, int fd)
-{
-    request_close_fds(request);
-    if (request->done)
-        request->done(request->arg, answer, fd);
-    else if (fd >= 0)
-        close(fd);
-    free(request);
-}
-
-static void request_fail(struct request *request, int code, const char *text)
-{
-    struct tcd_ex_message answer = {.opcode = TCD_EX_DONE, .code = code, .cookie = request->message.cookie};
-    answer.attachment = request->message.attachment;
-    answer.client = request->message.client;
-    answer.handle = request->message.handle;
-    snprintf(answer.text, sizeof answer.text, "%s", text);
-    request_finish(request, &answer, -1);
-}
-
-/* A list is emptied before its first callback runs, because callbacks make new requests. */
-static void list_fail(struct request_list *list, int code, const char *text)
-{
-    struct request_list failed;
-    list_reset(&failed);
-    list_move(&failed, list);
-    struct request *request;
-    while ((request = list_shift(&failed)))
-        request_fail(request, code, text);
-}
+/* ---- answers without a process ---- */
 
 static void answer_local(struct tcd_executor *executor)
 {
-    struct request_list answered;
-    list_reset(&answered);
-    list_move(&answered, &executor->local);
-    struct request *request;
-    while ((request = list_shift(&answered)))
-        request_fail(request, request->code, request->code < 0 ? "the request could not be sent to the executor" : "");
+    struct tcd_requests answered;
+    tcd_requests_reset(&answered);
+    tcd_requests_move(&answered, &executor->local);
+    struct tcd_request *request;
+    while ((request = tcd_requests_shift(&answered)))
+        tcd_request_fail(request, request->code, request->code < 0 ? "the request could not be sent to the executor" : "");
 }
 
 static void on_local_answers(uv_idle_t *idle)
@@ -202,11 +100,11 @@ static void on_local_answers(uv_idle_t *idle)
 }
 
 /* Never in the call that makes the request: the caller is not prepared for the answer yet. */
-static void answer_later(struct tcd_executor *executor, struct request *request, int code)
+static void answer_later(struct tcd_executor *executor, struct tcd_request *request, int code)
 {
     request->code = code;
-    request_close_fds(request);
-    list_append(&executor->local, request);
+    tcd_request_close_fds(request);
+    tcd_requests_append(&executor->local, request);
     uv_idle_start(&executor->answers, on_local_answers);
 }
 
@@ -267,8 +165,8 @@ static void on_ready(struct tcd_executor *executor, const struct tcd_ex_message 
     if (executor->callbacks.ready)
         executor->callbacks.ready(executor->callbacks.arg, executor, message);
     if (!executor->ready) {
-        list_fail(&executor->awaiting, executor->trouble, executor->trouble_text);
-        list_fail(&executor->queue, executor->trouble, executor->trouble_text);
+        tcd_requests_fail(&executor->awaiting, executor->trouble, executor->trouble_text);
+        tcd_requests_fail(&executor->queue, executor->trouble, executor->trouble_text);
     }
 }
 
@@ -286,11 +184,11 @@ static void on_message(void *arg, const struct tcd_ex_message *message, int *fds
     switch (message->opcode) {
     case TCD_EX_DONE:
     case TCD_EX_ALLOCATED: {
-        struct request *request = list_take(&executor->awaiting, message->cookie);
+        struct tcd_request *request = tcd_requests_take(&executor->awaiting, message->cookie);
         if (request && message->opcode == TCD_EX_ALLOCATED && fd < 0)
-            request_fail(request, TCW_ENOMEM, "the daemon has no descriptor left for it");
+            tcd_request_fail(request, TCW_ENOMEM, "the daemon has no descriptor left for it");
         else if (request)
-            request_finish(request, message, fd);
+            tcd_request_finish(request, message, fd);
         else if (fd >= 0)
             close(fd);
         break;
@@ -326,7 +224,7 @@ static void executor_revive(struct tcd_executor *executor)
     unsigned pause_ms = executor->pause_ms;
     if (!pause_ms && executor_start(executor))
         return;
-    list_fail(&executor->queue, TCW_EEXECUTOR, "the executor cannot be started");
+    tcd_requests_fail(&executor->queue, TCW_EEXECUTOR, "the executor cannot be started");
     uv_timer_start(&executor->revival, on_revival, pause_ms ? pause_ms : FAILED_PAUSE_MS, 0);
 }
 
@@ -355,7 +253,7 @@ static void executor_lose(struct tcd_executor *executor, pid_t pid, int status)
     executor->ready = false;
     if (!executor->closing)
         executor_note_death(executor);
-    list_move(&executor->awaiting, &executor->queue);
+    tcd_requests_move(&executor->awaiting, &executor->queue);
     if (!executor->closing && executor->callbacks.died)
         executor->callbacks.died(executor->callbacks.arg, executor, pid, status);
 }
@@ -385,7 +283,7 @@ static void on_ended(void *arg, int status)
     executor->ready = false;
     char text[64];
     snprintf(text, sizeof text, "the executor of device %u ended", executor->device);
-    list_fail(&executor->awaiting, TCW_EEXECUTOR, text);
+    tcd_requests_fail(&executor->awaiting, TCW_EEXECUTOR, text);
 
     executor->state = EXECUTOR_STOPPED;
     if (executor->closing)
@@ -393,7 +291,7 @@ static void on_ended(void *arg, int status)
     if (executor->kept)
         executor_revive(executor);
     else if (executor->queue.first && !executor_start(executor))
-        list_fail(&executor->queue, TCW_EEXECUTOR, "the executor cannot be started");
+        tcd_requests_fail(&executor->queue, TCW_EEXECUTOR, "the executor cannot be started");
 }
 
 static void on_gone(void *arg)
@@ -460,19 +358,18 @@ static int executor_offer(struct tcd_executor *executor, const struct tcd_ex_mes
 static void executor_flush(struct tcd_executor *executor)
 {
     while (executor->state == EXECUTOR_RUNNING && executor->queue.first) {
-        struct request *request = executor->queue.first;
+        struct tcd_request *request = executor->queue.first;
         int rc = executor_offer(executor, &request->message, request->fds, request->fd_count);
         if (rc == TCW_EAGAIN)
             return;
-        list_shift(&executor->queue);
+        tcd_requests_shift(&executor->queue);
         if (rc < 0) {
             answer_later(executor, request, rc);
         } else if (request->message.cookie) {
-            request_close_fds(request);
-            list_append(&executor->awaiting, request);
+            tcd_request_close_fds(request);
+            tcd_requests_append(&executor->awaiting, request);
         } else {
-            request_close_fds(request);
-            free(request);
+            tcd_request_drop(request);
         }
     }
 }
@@ -496,7 +393,7 @@ static void on_ping_answer(void *arg, const struct tcd_ex_message *answer, int f
 }
 
 static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
-                            tcd_executor_done done, void *arg, struct request_list *list);
+                            tcd_executor_done done, void *arg, struct tcd_requests *list);
 
 static void on_heartbeat(uv_timer_t *timer)
 {
@@ -528,25 +425,14 @@ static bool opcode_needs_process(uint32_t opcode)
 }
 
 static int executor_enqueue(struct tcd_executor *executor, const struct tcd_ex_message *message, const int *fds, unsigned fd_count,
-                            tcd_executor_done done, void *arg, struct request_list *list)
+                            tcd_executor_done done, void *arg, struct tcd_requests *list)
 {
-    struct request *request = calloc(1, sizeof *request + fd_count * sizeof(int));
-    if (!request)
-        return TCW_ENOMEM;
-    request->message = *message;
+    struct tcd_request *request;
+    int rc = tcd_request_create(message, fds, fd_count, done, arg, &request);
+    if (rc < 0)
+        return rc;
     request->message.cookie = done ? ++executor->next_cookie : 0;
-    request->done = done;
-    request->arg = arg;
-    for (unsigned i = 0; i < fd_count; ++i) {
-        int copy = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
-        if (copy < 0) {
-            request_close_fds(request);
-            free(request);
-            return TCW_EIO;
-        }
-        request->fds[request->fd_count++] = copy;
-    }
-    list_append(list, request);
+    tcd_requests_append(list, request);
     return 0;
 }
 
@@ -610,9 +496,9 @@ int tcd_executor_create(uv_loop_t *loop, const char *program, unsigned device, c
     executor->callbacks = *callbacks;
     executor->grace_s = DEFAULT_GRACE_S;
     executor->restart_limit = DEFAULT_RESTARTS;
-    list_reset(&executor->queue);
-    list_reset(&executor->awaiting);
-    list_reset(&executor->local);
+    tcd_requests_reset(&executor->queue);
+    tcd_requests_reset(&executor->awaiting);
+    tcd_requests_reset(&executor->local);
     uv_timer_init(loop, &executor->heartbeat);
     uv_timer_init(loop, &executor->patience);
     uv_timer_init(loop, &executor->retry);
@@ -655,8 +541,8 @@ static void executor_close_finish(struct tcd_executor *executor)
     if (!executor->closing || executor->processes || uv_is_closing((uv_handle_t *)&executor->heartbeat))
         return;
     answer_local(executor);
-    list_fail(&executor->queue, TCW_EEXECUTOR, "the executor was stopped");
-    list_fail(&executor->awaiting, TCW_EEXECUTOR, "the executor was stopped");
+    tcd_requests_fail(&executor->queue, TCW_EEXECUTOR, "the executor was stopped");
+    tcd_requests_fail(&executor->awaiting, TCW_EEXECUTOR, "the executor was stopped");
     uv_close((uv_handle_t *)&executor->heartbeat, on_handle_closed);
     uv_close((uv_handle_t *)&executor->patience, on_handle_closed);
     uv_close((uv_handle_t *)&executor->retry, on_handle_closed);
