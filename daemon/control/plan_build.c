@@ -6,6 +6,8 @@
 #include "environment.h"
 #include "grids.h"
 #include "group.h"
+#include "plan_call.h"
+#include "plan_multicast.h"
 #include "text.h"
 #include "workspace.h"
 
@@ -15,33 +17,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A request to an executor for a plan that may be gone when the answer comes. */
-struct call {
-    struct tcd_daemon *daemon;
-    uint64_t plan;
-    uint32_t rank;
-};
-
-static void *call_new(void *arg, uint32_t rank)
-{
-    const struct tcd_plan *plan = arg;
-    struct call *call = calloc(1, sizeof(*call));
-
-    if (call)
-        *call = (struct call){plan->instance->daemon, plan->handle, rank};
-    return call;
-}
-
-/* The plan a call was made for, if it still waits for the answer. Frees the call. */
-static struct tcd_plan *call_end(struct call *call, uint32_t *rank)
-{
-    struct tcd_plan *plan = tcd_handle_get(&call->daemon->plans, call->plan);
-
-    *rank = call->rank;
-    free(call);
-    return plan && plan->state == TCD_PLAN_BUILDING ? plan : NULL;
-}
-
 static void fail(struct tcd_plan *plan, const struct tcw_error *error)
 {
     struct tcd_instance *instance = plan->instance;
@@ -50,7 +25,7 @@ static void fail(struct tcd_plan *plan, const struct tcw_error *error)
     tcd_plan_build_next(instance);
 }
 
-static void fail_rank(struct tcd_plan *plan, uint32_t rank, int code, const char *text)
+void tcd_plan_build_fail(struct tcd_plan *plan, uint32_t rank, int code, const char *text)
 {
     struct tcw_error error;
     char who[64];
@@ -121,16 +96,9 @@ static void finish(struct tcd_plan *plan)
 
 static void on_served(void *arg, const struct tcd_ex_message *reply, int fd)
 {
-    uint32_t rank;
-    struct tcd_plan *plan = call_end(arg, &rank);
+    struct tcd_plan *plan = tcd_plan_call_last(arg, reply, fd);
 
-    if (fd >= 0)
-        close(fd);
-    if (!plan)
-        return;
-    if (reply->code)
-        fail_rank(plan, rank, reply->code, reply->text);
-    else if (!--plan->outstanding)
+    if (plan)
         finish(plan);
 }
 
@@ -144,15 +112,9 @@ static int send_workspace(struct tcd_plan *plan, struct tcd_member *member, stru
                                      .nranks = plan->instance->size,
                                      .workspace_generation = workspace->generation,
                                      .workspace_bytes = workspace->bytes};
-    struct call *call = call_new(plan, member->rank);
 
-    if (!call)
-        return tcd_error_set(error, TCW_ENOMEM, "no memory for a request");
-    if (tcd_device_request(member->device, &message, workspace->fds, plan->instance->size, on_served, call, error)) {
-        free(call);
+    if (tcd_plan_call_send(plan, member->rank, &message, workspace->fds, plan->instance->size, on_served, error))
         return error->code;
-    }
-    plan->outstanding++;
     member->attachment->workspace_generation = workspace->generation;
     return 0;
 }
@@ -170,25 +132,17 @@ static int send_plan(struct tcd_plan *plan, struct tcd_member *member, struct tc
                                      .workspace_bytes = plan->workspace ? plan->workspace->bytes : 0,
                                      .decision = plan->choice.decision,
                                      .desc = plan->desc};
-    struct call *call = call_new(plan, member->rank);
 
-    if (!call)
-        return tcd_error_set(error, TCW_ENOMEM, "no memory for a request");
-    if (tcd_device_request(member->device, &message, NULL, 0, on_served, call, error)) {
-        free(call);
-        return error->code;
-    }
-    plan->outstanding++;
-    return 0;
+    return tcd_plan_call_send(plan, member->rank, &message, NULL, 0, on_served, error);
 }
 
 static int attach(struct tcd_plan *plan, struct tcd_member *member, struct tcw_error *error)
 {
-    struct call *call;
+    void *call;
 
     if (member->attachment)
         return 0;
-    call = call_new(plan, member->rank);
+    call = tcd_plan_call_create(plan, member->rank);
     if (!call)
         return tcd_error_set(error, TCW_ENOMEM, "no memory for a request");
     if (tcd_attachment_create(member, on_served, call, error)) {
@@ -216,7 +170,7 @@ static void serve(struct tcd_plan *plan)
         if (attach(plan, member, &error) || (needs_workspace(plan, member->attachment) && send_workspace(plan, member, &error)) ||
             send_plan(plan, member, &error)) {
             struct tcw_error why = error;
-            fail_rank(plan, i, why.code, why.text);
+            tcd_plan_build_fail(plan, i, why.code, why.text);
             return;
         }
     }
@@ -224,7 +178,7 @@ static void serve(struct tcd_plan *plan)
 
 /* ---- workspaces ---- */
 
-static void go_on(struct tcd_plan *plan)
+void tcd_plan_build_go_on(struct tcd_plan *plan)
 {
     tcd_grids_agree(plan->instance, &plan->choice);
     if (is_served(plan))
@@ -233,119 +187,24 @@ static void go_on(struct tcd_plan *plan)
         finish(plan);
 }
 
-/* ---- multicast objects: one executor makes it, then all join, then all bind their workspaces ---- */
-
-static void tell_all(struct tcd_plan *plan, uint32_t opcode, tcd_executor_done done)
-{
-    const struct tcd_workspace *workspace = plan->workspace;
-    uint32_t i;
-
-    for (i = 0; i < plan->instance->size; i++) {
-        struct tcd_member *member = &plan->instance->members[i];
-        struct tcd_ex_message message = {.opcode = opcode, .client = member->client->id, .rank = i, .value = workspace->bytes};
-        const int fds[2] = {workspace->multicast, workspace->fds[i]};
-        struct call *call = call_new(plan, i);
-        struct tcw_error error;
-
-        if (!call)
-            tcd_error_set(&error, TCW_ENOMEM, "no memory for a request");
-        if (!call || tcd_device_request(member->device, &message, fds, opcode - TCD_EX_MULTICAST, done, call, &error)) {
-            struct tcw_error why = error;
-
-            free(call);
-            fail_rank(plan, i, why.code, why.text);
-            return;
-        }
-        plan->outstanding++;
-    }
-}
-
-/* True when the last rank has answered well. */
-static bool all_answered(struct call *call, const struct tcd_ex_message *reply, int fd, struct tcd_plan **plan)
-{
-    uint32_t rank;
-
-    *plan = call_end(call, &rank);
-    if (fd >= 0)
-        close(fd);
-    if (!*plan)
-        return false;
-    if (reply->code)
-        fail_rank(*plan, rank, reply->code, reply->text);
-    return !reply->code && !--(*plan)->outstanding;
-}
-
-static void on_bound(void *arg, const struct tcd_ex_message *reply, int fd)
-{
-    struct tcd_plan *plan;
-
-    if (all_answered(arg, reply, fd, &plan))
-        go_on(plan);
-}
-
-static void on_joined(void *arg, const struct tcd_ex_message *reply, int fd)
-{
-    struct tcd_plan *plan;
-
-    if (all_answered(arg, reply, fd, &plan))
-        tell_all(plan, TCD_EX_MULTICAST_BIND, on_bound);
-}
-
-static void on_multicast(void *arg, const struct tcd_ex_message *reply, int fd)
-{
-    uint32_t rank;
-    struct tcd_plan *plan = call_end(arg, &rank);
-
-    if (plan && !reply->code && fd >= 0) {
-        plan->outstanding--;
-        plan->workspace->multicast = fd;
-        tell_all(plan, TCD_EX_MULTICAST_JOIN, on_joined);
-        return;
-    }
-    if (fd >= 0)
-        close(fd);
-    if (plan)
-        fail_rank(plan, rank, reply->code ? reply->code : TCW_EINTERNAL, reply->text);
-}
-
-static void make_multicast(struct tcd_plan *plan)
-{
-    struct tcd_member *first = &plan->instance->members[0];
-    struct tcd_ex_message message = {
-        .opcode = TCD_EX_MULTICAST, .client = first->client->id, .nranks = plan->instance->size, .value = plan->workspace->bytes};
-    struct call *call = call_new(plan, 0);
-    struct tcw_error error;
-
-    if (!call)
-        tcd_error_set(&error, TCW_ENOMEM, "no memory for a request");
-    if (!call || tcd_device_request(first->device, &message, NULL, 0, on_multicast, call, &error)) {
-        struct tcw_error why = error;
-
-        free(call);
-        fail_rank(plan, 0, why.code, why.text);
-        return;
-    }
-    plan->outstanding++;
-}
-
 static void on_allocated(void *arg, const struct tcd_ex_message *reply, int fd)
 {
     uint32_t rank;
-    struct tcd_plan *plan = call_end(arg, &rank);
+    struct tcd_plan *plan = tcd_plan_call_end(arg, &rank);
 
     if (plan && !reply->code && fd >= 0) {
         if (!tcd_workspace_arrived(plan->workspace, rank, fd))
             return;
         if (plan->choice.multicast)
-            make_multicast(plan);
+            tcd_plan_multicast_make(plan);
         else
-            go_on(plan);
+            tcd_plan_build_go_on(plan);
         return;
     }
     if (fd >= 0)
         close(fd);
     if (plan)
-        fail_rank(plan, rank, reply->code ? reply->code : TCW_EINTERNAL, reply->text);
+        tcd_plan_build_fail(plan, rank, reply->code ? reply->code : TCW_EINTERNAL, reply->text);
 }
 
 static void use_workspace(struct tcd_plan *plan, struct tcd_workspace *workspace)
@@ -365,11 +224,11 @@ static void find_workspace(struct tcd_plan *plan)
     struct tcw_error error;
 
     if (!bytes) {
-        go_on(plan);
+        tcd_plan_build_go_on(plan);
     } else if (workspace && workspace->bytes >= bytes && (workspace->multicast >= 0 || !plan->choice.multicast)) {
         use_workspace(plan, workspace);
-        go_on(plan);
-    } else if ((workspace = tcd_workspace_create(instance, lane, bytes, on_allocated, call_new, plan, &error))) {
+        tcd_plan_build_go_on(plan);
+    } else if ((workspace = tcd_workspace_create(instance, lane, bytes, on_allocated, tcd_plan_call_create, plan, &error))) {
         use_workspace(plan, workspace);
     } else {
         fail(plan, &error);
