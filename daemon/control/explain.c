@@ -1,9 +1,9 @@
 #include "explain.h"
 
+#include "choosing.h"
 #include "daemon.h"
 #include "grids.h"
 #include "group.h"
-#include "plan_build.h"
 #include "text.h"
 
 #include <inttypes.h>

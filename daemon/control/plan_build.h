@@ -18,8 +18,4 @@ void tcd_plan_build_undo(struct tcd_plan *plan);
 /* A rank has released the plan: its executor forgets it. */
 void tcd_plan_build_drop(const struct tcd_plan *plan, const struct tcd_member *member);
 
-/* What the chooser needs to know; without an instance every client counts as able to do everything. `wanted` may be NULL. */
-void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcd_instance *instance,
-                      const struct tcf_group *wanted, uint32_t nranks);
-
 #endif
