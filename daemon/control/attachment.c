@@ -3,7 +3,7 @@
 #include "communicator.h"
 #include "daemon.h"
 #include "group.h"
-#include "instance.h"
+#include "instance_break.h"
 #include "memory.h"
 #include "text.h"
 

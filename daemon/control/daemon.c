@@ -4,7 +4,7 @@
 #include "communicator.h"
 #include "environment.h"
 #include "group.h"
-#include "instance.h"
+#include "instance_break.h"
 #include "notify.h"
 #include "publish.h"
 #include "text.h"

@@ -4,6 +4,7 @@
 #include "communicator.h"
 #include "daemon.h"
 #include "group.h"
+#include "instance_break.h"
 #include "plan.h"
 #include "publish.h"
 #include "reform.h"
@@ -14,9 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { GENTLE_POLL_MS = 2 };
-static const uint64_t GENTLE_LIMIT_NS = 30000000000ull; /* for groups without a deadline */
 
 struct tcd_instance *tcd_instance_create(struct tcd_group *group, uint32_t size)
 {
@@ -119,8 +117,7 @@ uint64_t tcd_member_step(const struct tcd_member *member)
     return tcd_page_finished(&member->page) + (member->attachment ? tcd_page_finished(&member->attachment->page) : 0);
 }
 
-/* Clients make, break and leave groups as often as they like: the lines are held against the one that they are about. */
-static bool allows_line(const struct tcd_instance *instance, uint32_t rank, tcd_level level)
+bool tcd_instance_allows_line(const struct tcd_instance *instance, uint32_t rank, tcd_level level)
 {
     uint32_t i = rank < instance->size && instance->members[rank].client ? rank : 0;
 
@@ -283,7 +280,7 @@ void tcd_instance_complete(struct tcd_instance *instance)
         close(fds[i]);
         leave_older(member);
     }
-    if (allows_line(instance, 0, TCD_INFO))
+    if (tcd_instance_allows_line(instance, 0, TCD_INFO))
         tcd_log(TCD_INFO, "group '%s' epoch %llu: ready, %u ranks", group->name, (unsigned long long)instance->epoch, instance->size);
     tcd_watch_wake(&instance->daemon->watch);
 }
@@ -338,131 +335,6 @@ void tcd_instance_dissolve(struct tcd_instance *instance, const struct tcw_error
     }
 }
 
-/* ---- breaking ---- */
-
-/* The end for one member: its waits end, requests in its ring complete with the cause, and it is told why. */
-static void tell(struct tcd_member *member)
-{
-    struct tcd_instance *instance = member->instance;
-    const struct tcw_error *cause = &instance->cause;
-    struct tcw_group_broken broken = {.group_id = instance->id, .error = *cause};
-    struct tcw_abort_info info = {
-        .code = cause->code, .rank = cause->rank, .pid = cause->pid, .signal = cause->signal, .step = cause->step};
-
-    member->told = true;
-    tcw_text_set(info.text, sizeof(info.text), cause->text);
-    tcw_member_abort(member->page.map, &info);
-    if (member->attachment)
-        tcd_attachment_abort(member->attachment, &info);
-    tcd_client_send(member->client, TCW_MSG_GROUP_BROKEN, 0, &broken, NULL, 0);
-}
-
-static void tell_everybody(struct tcd_instance *instance)
-{
-    uint32_t i;
-
-    /* All abort words first: they release runs; the messages only explain. */
-    for (i = 0; i < instance->size; i++)
-        if (instance->members[i].client && !instance->members[i].told)
-            tell(&instance->members[i]);
-    tcd_alarm_stop(&instance->gentle);
-}
-
-static bool passed_floor(const struct tcd_member *member)
-{
-    const struct tcd_instance *instance = member->instance;
-    uint64_t served = member->attachment ? tcd_page_finished(&member->attachment->page) : 0;
-
-    return tcd_page_finished(&member->page) >= instance->floor_direct && served >= instance->floor_served;
-}
-
-static void on_gentle(void *arg)
-{
-    struct tcd_instance *instance = arg;
-    bool late = tcw_now_ns() >= instance->gentle_until_ns, all = true;
-    uint32_t i;
-
-    for (i = 0; i < instance->size; i++) {
-        struct tcd_member *member = &instance->members[i];
-        if (!member->client || member->told)
-            continue;
-        if (late || passed_floor(member))
-            tell(member);
-        else
-            all = false;
-    }
-    if (!all)
-        tcd_alarm_set(&instance->gentle, &instance->daemon->clock, GENTLE_POLL_MS, on_gentle, instance);
-}
-
-static void count_cause(struct tcw_stats_daemon *counters, int code)
-{
-    if (code == TCW_ETIMEOUT)
-        counters->timeouts++;
-    else if (code == TCW_EMISMATCH)
-        counters->mismatches++;
-}
-
-static void note_break(struct tcd_instance *instance, bool orderly)
-{
-    const struct tcw_error *cause = &instance->cause;
-    tcd_level level = orderly ? TCD_INFO : TCD_WARNING;
-    char text[TCW_TEXT_BYTES * 2];
-
-    snprintf(text, sizeof(text), "group '%s' epoch %llu: %s%s, %s", instance->group->name, (unsigned long long)instance->epoch,
-             orderly ? "ended" : "broken with ", orderly ? "" : tcw_error_name(cause->code), cause->text);
-    if (!orderly)
-        tcd_daemon_remember(instance->daemon, "%s", text);
-    if (allows_line(instance, cause->rank, level))
-        tcd_log(level, "%s", text);
-}
-
-static void become_broken(struct tcd_instance *instance, const struct tcw_error *cause, bool orderly)
-{
-    struct tcd_daemon *daemon = instance->daemon;
-    struct tcw_error *mine = &instance->cause;
-
-    instance->state = TCD_BROKEN;
-    if (instance->group->ready == instance)
-        instance->group->ready = NULL;
-    *mine = *cause;
-    if (mine->rank < instance->size) {
-        const struct tcd_member *culprit = &instance->members[mine->rank];
-        if (!mine->pid && culprit->client)
-            mine->pid = (int32_t)culprit->client->process.pid;
-        if (!mine->step)
-            mine->step = tcd_member_step(culprit);
-    }
-    count_cause(&daemon->counters, mine->code);
-    note_break(instance, orderly);
-    tcd_watch_instance(&daemon->watch, instance);
-}
-
-void tcd_instance_break(struct tcd_instance *instance, const struct tcw_error *cause)
-{
-    /* Ending gently, and now something worse has happened: nobody waits for the one that left any longer. */
-    if (instance->state == TCD_BROKEN && instance->gentle.clock)
-        tell_everybody(instance);
-    if (instance->state != TCD_READY)
-        return;
-    become_broken(instance, cause, false);
-    tell_everybody(instance);
-    tcd_plans_fail(instance, &instance->cause);
-}
-
-static void break_gently(struct tcd_instance *instance, const struct tcw_error *cause, struct tcd_member *leaver)
-{
-    uint64_t patience = instance->deadline_ns ? instance->deadline_ns : GENTLE_LIMIT_NS;
-
-    become_broken(instance, cause, true);
-    leaver->told = true;
-    instance->floor_direct = tcd_page_finished(&leaver->page);
-    instance->floor_served = leaver->attachment ? tcd_page_finished(&leaver->attachment->page) : 0;
-    instance->gentle_until_ns = tcw_now_ns() + patience;
-    on_gentle(instance);
-    tcd_plans_fail(instance, &instance->cause);
-}
-
 /* ---- going ---- */
 
 void tcd_member_remove(struct tcd_member *member)
@@ -495,27 +367,6 @@ void tcd_member_remove(struct tcd_member *member)
         instance_free(instance);
 }
 
-/* Somebody else goes after the instance was broken: those who have not been told yet may wait for the one that goes now. */
-static void depart_broken(struct tcd_member *member, bool orderly)
-{
-    struct tcd_instance *instance = member->instance;
-    uint64_t direct = tcd_page_finished(&member->page);
-    uint64_t served = member->attachment ? tcd_page_finished(&member->attachment->page) : 0;
-
-    member->told = true;
-    if (!instance->gentle.clock)
-        return;
-    if (!orderly) {
-        tell_everybody(instance);
-        return;
-    }
-    if (direct < instance->floor_direct)
-        instance->floor_direct = direct;
-    if (served < instance->floor_served)
-        instance->floor_served = served;
-    on_gentle(instance);
-}
-
 void tcd_member_depart(struct tcd_member *member, const struct tcd_departure *departure)
 {
     struct tcd_instance *instance = member->instance;
@@ -532,11 +383,11 @@ void tcd_member_depart(struct tcd_member *member, const struct tcd_departure *de
     cause.step = tcd_member_step(member);
 
     if (state == TCD_READY && departure->orderly)
-        break_gently(instance, &cause, member);
+        tcd_instance_break_gently(instance, &cause, member);
     else if (state == TCD_READY)
         tcd_instance_break(instance, &cause);
     else if (state == TCD_BROKEN)
-        depart_broken(member, departure->orderly);
+        tcd_member_depart_broken(member, departure->orderly);
     member->waiting = false;
     tcd_member_remove(member);
 

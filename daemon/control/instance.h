@@ -106,8 +106,11 @@ tck_device_kind tcd_instance_kind(const struct tcd_instance *instance);
 /* FORMING: refuses everybody who waits, and frees the instance. */
 void tcd_instance_dissolve(struct tcd_instance *instance, const struct tcw_error *error);
 
-/* READY, or ending gently after a member left: ends it for everybody, now. In other states nothing happens. */
-void tcd_instance_break(struct tcd_instance *instance, const struct tcw_error *cause);
+/*
+ * Clients make, break and leave groups as often as they like: a line about the instance is held against the client of this rank, or of the
+ * first one present.
+ */
+bool tcd_instance_allows_line(const struct tcd_instance *instance, uint32_t rank, tcd_level level);
 
 /* A member goes, in any state: the others learn of it, what it holds is given back. May free the instance. */
 void tcd_member_depart(struct tcd_member *member, const struct tcd_departure *departure);

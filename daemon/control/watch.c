@@ -2,6 +2,7 @@
 
 #include "attachment.h"
 #include "daemon.h"
+#include "instance_break.h"
 #include "judge.h"
 #include "notify.h"
 #include "publish.h"
