@@ -147,15 +147,31 @@ static void replay_body(struct proc_me *me)
     trtcoll_ctx_close(ctx);
 }
 
-static void test_replay(void **state)
+static void replay(unsigned count)
 {
     struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count()});
 
-    (void)state;
     for (unsigned ranks = 2; ranks <= gpu_count() && ranks <= 4; ranks += 2)
-        for (unsigned count = 1; count <= MOST; count *= 8)
-            proc_run_all(daemon, (int)ranks, replay_body, &count, gpu_limit_ms(60000));
+        proc_run_all(daemon, (int)ranks, replay_body, &count, gpu_limit_ms(60000));
     proc_daemon_finish(daemon);
+}
+
+static void test_replay_1(void **state)
+{
+    (void)state;
+    replay(1);
+}
+
+static void test_replay_8(void **state)
+{
+    (void)state;
+    replay(8);
+}
+
+static void test_replay_64(void **state)
+{
+    (void)state;
+    replay(MOST);
 }
 
 /* ---- again and again ---- */
@@ -408,10 +424,9 @@ static void test_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_refusals, proc_teardown),
-        cmocka_unit_test_teardown(test_replay, proc_teardown),
-        cmocka_unit_test_teardown(test_again, proc_teardown),
-        cmocka_unit_test_teardown(test_failures, proc_teardown),
+        cmocka_unit_test_teardown(test_refusals, proc_teardown), cmocka_unit_test_teardown(test_replay_1, proc_teardown),
+        cmocka_unit_test_teardown(test_replay_8, proc_teardown), cmocka_unit_test_teardown(test_replay_64, proc_teardown),
+        cmocka_unit_test_teardown(test_again, proc_teardown),    cmocka_unit_test_teardown(test_failures, proc_teardown),
     };
 
     return gpu_main("served runs in graphs on GPUs", tests, sizeof(tests) / sizeof(tests[0]));
