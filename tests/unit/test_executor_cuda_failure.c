@@ -434,7 +434,8 @@ static void test_device_fault(void **state)
     write_faults(line);
     const struct tcd_ex_message *report = world_report(&world, 1);
     assert_int_equal(report->code, TCW_EDEVICE);
-    assert_non_null(strstr(report->text, "ILLEGAL_ADDRESS"));
+    /* Seen by a look at the stream, or by NCCL if the executor has yet to come to its part. */
+    assert_true(strstr(report->text, "ILLEGAL_ADDRESS") || strstr(report->text, "Cuda failure 700"));
     assert_int_equal(executor_wait(&world.executors[1]), 3);
     client_ready(&group.members[0], numbers[0]);
     group_abort(&world, &group, TCW_EEXECUTOR, 1);
