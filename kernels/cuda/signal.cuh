@@ -4,8 +4,8 @@
  * until the kernel is gone, and the GPU's front end changes channels for it.
  *
  * Results lie in memory of this GPU, and so are in its L2 before their block is counted: what is in front of the first word is a fence for
- * the GPU alone. One for the whole machine takes a microsecond more, and would only matter to results elsewhere; what a failing block says to
- * the host has its own (tck_fail). The second word is released to everybody, and so is the record with it.
+ * the GPU alone. One for the whole machine takes a microsecond more, and would only matter to results elsewhere; what a failing block says
+ * to the host has its own (tck_fail). The second word is released to everybody, and so is the record with it.
  *
  * The count of blocks is in the own rank's workspace, and 0 between launches, which the stream orders.
  */
