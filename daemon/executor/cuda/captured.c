@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AWAIT_SPINS = 20 }; /* so many times as long as else one waits without sleeping for a stream: it wakes nobody */
-
 /* ---- keeping them ---- */
 
 static void forget(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured)
@@ -69,7 +67,7 @@ int tcd_cuda_captured_add(struct tcd_ex_attachment *attachment, struct tcd_ex_pl
         return rc;
     captured->index = index;
     captures->live[captures->count++] = (uint16_t)index;
-    /* From here on no lane of the communicator enqueues ahead of its client's stream: see has_company. */
+    /* From here on no lane of the communicator enqueues ahead of its client's stream: see ahead.c. */
     atomic_fetch_add(&lane->communicator->captured, 1);
     return 0;
 }
@@ -109,13 +107,6 @@ void tcd_cuda_captured_give_up(struct tcd_cuda_lane *lane)
     lane->captures.over = true;
 }
 
-static bool is_lost(const struct tcd_cuda_lane *lane)
-{
-    const struct tcd_ex_attachment *attachment = lane->attachment;
-    return attachment->failed_code || attachment->violated || atomic_load_explicit(&attachment->abort_word, memory_order_acquire) ||
-           tcd_cuda_communicator_is_broken(lane->communicator);
-}
-
 bool tcd_cuda_captured_expected(const struct tcd_ex_attachment *attachment)
 {
     return attachment->cuda->captures.count;
@@ -141,7 +132,7 @@ bool tcd_cuda_captured_poll(struct tcd_ex_attachment *attachment)
     struct tcd_cuda_captures *captures = &lane->captures;
     if (!captures->count)
         return false;
-    if (is_lost(lane))
+    if (tcd_cuda_lane_is_lost(lane))
         tcd_cuda_captured_give_up(lane);
     if (captures->over) {
         /* Nothing of them will run, so their memory is the client's again: it may want to give it back before it leaves. */
@@ -159,33 +150,4 @@ bool tcd_cuda_captured_poll(struct tcd_ex_attachment *attachment)
         return true;
     }
     return false;
-}
-
-/*
- * Whether what is enqueued ahead of a client's stream could come before something that this stream has to pass first: a graph's request, or
- * one of another group. Workers do not know in which order a client has posted to different rings, and even if nothing depends on anything,
- * one engine's kernels would hold up those of another one for as long as it computes. So only who is alone enqueues ahead.
- */
-static bool has_company(const struct tcd_cuda_communicator *communicator)
-{
-    return atomic_load_explicit(&communicator->captured, memory_order_acquire) ||
-           atomic_load_explicit(&communicator->lanes, memory_order_acquire) > 1;
-}
-
-/* Then an entry of the ring is taken when its stream has come to it. */
-void tcd_cuda_captured_await(struct tcd_ex_attachment *attachment)
-{
-    struct tcd_cuda_lane *lane = attachment->cuda;
-    const struct tcw_sqe *head = &attachment->job.request.head;
-    uint32_t pair = head->pair;
-    const unsigned patience = attachment->crowded ? 1 : AWAIT_SPINS;
-    for (unsigned turn = 0; has_company(lane->communicator); ++turn) {
-        if (tcd_cuda_words_is_ready(&lane->words, pair, attachment->requests) || is_lost(lane) || tcd_ex_attachment_stopping(attachment) ||
-            lane->ending_ns || atomic_load_explicit(&lane->communicator->cancelled, memory_order_acquire))
-            return;
-        if (tcd_cuda_captured_poll(attachment))
-            turn = 0;
-        else
-            tcd_cuda_lane_pause(lane, turn / patience);
-    }
 }

@@ -34,7 +34,6 @@ int tcd_cuda_captured_add(struct tcd_ex_attachment *attachment, struct tcd_ex_pl
 int tcd_cuda_captured_remove(struct tcd_ex_attachment *attachment);
 bool tcd_cuda_captured_poll(struct tcd_ex_attachment *attachment);
 bool tcd_cuda_captured_expected(const struct tcd_ex_attachment *attachment);
-void tcd_cuda_captured_await(struct tcd_ex_attachment *attachment);
 
 /* ---- lane ---- */
 

@@ -1,6 +1,7 @@
 /* CUDA devices: opens the GPU and NCCL, keeps the communicators, and hands what belongs to one attachment to its lane. */
 #include "../engine.h"
 
+#include "ahead.h"
 #include "communicator.h"
 #include "lane.h"
 #include "memory.h"
@@ -315,7 +316,7 @@ static const struct tcd_ex_engine_ops cuda_ops = {
     .run = tcd_cuda_lane_run,
     .answer = tcd_cuda_lane_answer,
     .progress = tcd_cuda_lane_progress,
-    .await = tcd_cuda_captured_await,
+    .await = tcd_cuda_ahead_await,
     .capture = tcd_cuda_captured_add,
     .uncapture = tcd_cuda_captured_remove,
     .replay = tcd_cuda_captured_poll,

@@ -176,6 +176,13 @@ void tcd_cuda_lane_end(struct tcd_ex_attachment *attachment)
     tck_cuda_leave(attachment->engine->device);
 }
 
+bool tcd_cuda_lane_is_lost(const struct tcd_cuda_lane *lane)
+{
+    const struct tcd_ex_attachment *attachment = lane->attachment;
+    return attachment->failed_code || attachment->violated || atomic_load_explicit(&attachment->abort_word, memory_order_acquire) ||
+           tcd_cuda_communicator_is_broken(lane->communicator);
+}
+
 bool tcd_cuda_lane_progress(struct tcd_ex_attachment *attachment)
 {
     struct tcd_cuda_lane *lane = attachment->cuda;

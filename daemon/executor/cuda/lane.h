@@ -82,6 +82,13 @@ static inline bool tcd_cuda_lane_is_empty(const struct tcd_cuda_lane *lane)
 {
     return lane->first == lane->last;
 }
+/* The one enqueued last, if it has not ended; NULL: nothing is under way. */
+static inline const struct tcd_cuda_flight *tcd_cuda_lane_latest(const struct tcd_cuda_lane *lane)
+{
+    return tcd_cuda_lane_is_empty(lane) ? NULL : &lane->flights[(lane->last - 1) & (lane->capacity - 1)];
+}
+/* Nothing of it will run any more. */
+bool tcd_cuda_lane_is_lost(const struct tcd_cuda_lane *lane);
 /* The next flight, from attachment->job; takes its pins. NULL: the client has more in flight than it may, or there is no room yet. */
 struct tcd_cuda_flight *tcd_cuda_flight_begin(struct tcd_cuda_lane *lane, struct tcd_ex_plan *plan, uint64_t start_ns);
 /* The same for a replay. NULL: no room yet. */

@@ -214,7 +214,7 @@ static void launch(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
 
 /* ---- requests ---- */
 
-/* Others may be launching; their pieces do not count here, because they wait for no client then: see tcd_cuda_captured_await. */
+/* Others may be launching; their pieces do not count here, because they wait for no client then: see ahead.c. */
 static bool is_crowded(const struct tcd_cuda_lane *lane)
 {
     uint64_t launched = atomic_load_explicit(&lane->communicator->tickets, memory_order_relaxed);

@@ -71,6 +71,49 @@ static void test_several_direct(void **state)
     several(TRTCOLL_LANE_DIRECT);
 }
 
+/* ---- long runs ---- */
+
+/* Behind a long run an executor may wait for the inputs of the next before it enqueues anything: who posts does not wait with it. */
+static void long_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "long");
+    struct gpu *gpu = gpu_open(ctx);
+    struct gpu_sum sums[2] = {gpu_sum_make(gpu, group, TRTCOLL_LANE_SERVED, 0, 4 << 20),
+                              gpu_sum_make(gpu, group, TRTCOLL_LANE_SERVED, 0, 4096)};
+
+    for (unsigned round = 0; round < 2; round++) {
+        bool late = round == (unsigned)me->rank;
+
+        proc_reach(me, round);
+        for (unsigned i = 0; i < 2; i++)
+            gpu_sum_fill(gpu, &sums[i], (unsigned)me->rank, round, gpu->streams[0]);
+        if (late)
+            gpu_block(gpu, gpu->streams[0]);
+        for (unsigned k = 0; k < 5; k++)
+            CHECK_OK(gpu_sum_run(&sums[k % 2], gpu->streams[0], NULL));
+        if (late)
+            gpu_release(gpu);
+        gpu_drain(gpu, gpu->streams[0], PROC_PATIENCE_MS);
+        gpu_check_group(group);
+        for (unsigned i = 0; i < 2; i++)
+            gpu_sum_check(gpu, &sums[i], round);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        CHECK_OK(trtcoll_plan_release(sums[i].plan));
+    gpu_part(me, gpu);
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_long_served(void **state)
+{
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
+
+    (void)state;
+    proc_run_all(daemon, 2, long_body, NULL, 30000);
+    proc_daemon_finish(daemon);
+}
+
 /* ---- two streams of one group, for long ---- */
 
 enum { TURNS = 1000 };
@@ -325,6 +368,7 @@ int main(void)
         cmocka_unit_test_teardown(test_several_served, proc_teardown), cmocka_unit_test_teardown(test_several_direct, proc_teardown),
         cmocka_unit_test_teardown(test_events, proc_teardown),         cmocka_unit_test_teardown(test_two_groups, proc_teardown),
         cmocka_unit_test_teardown(test_two_engines, proc_teardown),    cmocka_unit_test_teardown(test_many, proc_teardown),
+        cmocka_unit_test_teardown(test_long_served, proc_teardown),
     };
 
     return gpu_main("streams of GPUs", tests, sizeof(tests) / sizeof(tests[0]));
