@@ -194,12 +194,11 @@ static void gpu_replay(struct fake *fake)
     unsigned i;
 
     for (i = 0; i < TCW_CAPTURED && !atomic_load(&gpu->deaf); i++) {
-        if (!gpu->kept[i].head.ref_count || !atomic_load(&fake->ring.captured[i].ready))
+        if (!gpu->kept[i].head.ref_count || atomic_load(&fake->ring.captured[i].turn) != TCW_TURN_EXECUTOR)
             continue;
-        atomic_store(&fake->ring.captured[i].ready, 0);
         assert_int_equal(gpu_copy(gpu, &gpu->kept[i]), 0);
         atomic_fetch_add(&gpu->replays, 1);
-        atomic_store(&fake->ring.captured[i].done, 1);
+        atomic_store(&fake->ring.captured[i].turn, TCW_TURN_CLIENT);
     }
 }
 

@@ -56,20 +56,18 @@ static void begin(struct world *world, struct group *group, unsigned rank, unsig
     for (unsigned i = 0; i < COUNT; ++i)
         data[i] = value + (float)rank;
     client_write(world, rank, IN, data, BYTES);
-    atomic_store(&group->members[rank].ring.captured[index].ready, 1);
+    atomic_store(&group->members[rank].ring.captured[index].turn, TCW_TURN_EXECUTOR);
 }
 
 static void finish(struct world *world, struct group *group, unsigned rank, unsigned index, float sum)
 {
     static float data[COUNT];
     struct tcw_captured *words = &group->members[rank].ring.captured[index];
-    WORLD_UNTIL(atomic_load(&words->done));
-    assert_int_equal(atomic_load(&words->ready), 0);
+    WORLD_UNTIL(atomic_load(&words->turn) == TCW_TURN_CLIENT);
     assert_int_equal(atomic_load(&words->over), 0);
     client_read(world, rank, OUT, data, BYTES);
     for (unsigned i = 0; i < COUNT; ++i)
         assert_true(data[i] == sum);
-    atomic_store(&words->done, 0);
 }
 
 static void replay(struct world *world, struct group *group, unsigned index, float value)

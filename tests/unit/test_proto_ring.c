@@ -452,7 +452,7 @@ static void test_captured(void **state)
     }
 }
 
-/* What gives up stays given up: a graph that resets its half of the word does not undo it, and the 64 bits are at least 1. */
+/* What gives up stays given up: a graph that writes its half of the word does not undo it, and the 64 bits are at least what it waits for. */
 static void test_captured_over(void **state)
 {
     const uint64_t bytes = tcw_ring_bytes(8, 8, true);
@@ -468,10 +468,10 @@ static void test_captured_over(void **state)
     for (unsigned i = 0; i < TCW_CAPTURED; i++) {
         int64_t whole;
 
-        for (uint32_t half = 0; half < 2; half++) {
-            atomic_store(&ring.captured[i].done, half);
-            memcpy(&whole, (const void *)&ring.captured[i].done, sizeof(whole));
-            assert_true(whole >= 1);
+        for (uint32_t turn = 0; turn <= TCW_TURN_CLIENT; turn++) {
+            atomic_store(&ring.captured[i].turn, turn);
+            memcpy(&whole, (const void *)&ring.captured[i].turn, sizeof(whole));
+            assert_true(whole >= TCW_TURN_CLIENT);
         }
     }
     free(base);

@@ -208,24 +208,21 @@ void tcc_captured_destroy(struct tcc_served *served)
 
 /* ---- capturing ---- */
 
-/* One node: the graph says that the inputs are there, goes no further until the outputs are, and is as before. */
+/* One node: the graph says that the inputs are there, and goes no further until the outputs are. */
 static CUresult exchange(const struct tcc_gpu *gpu, const struct tcc_served *served, uint32_t index, CUstream stream)
 {
     const unsigned char *words = (const unsigned char *)served->ring.words, *captured = (const unsigned char *)served->ring.captured;
     CUdeviceptr at = served->words->device + (uint64_t)(captured - words) + index * sizeof(struct tcw_captured);
-    CUstreamBatchMemOpParams steps[3] = {0};
+    CUstreamBatchMemOpParams steps[2] = {0};
 
     steps[0].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
-    steps[0].writeValue.address = at + offsetof(struct tcw_captured, ready);
-    steps[0].writeValue.value = 1;
+    steps[0].writeValue.address = at + offsetof(struct tcw_captured, turn);
+    steps[0].writeValue.value = TCW_TURN_EXECUTOR;
     steps[1].waitValue.operation = CU_STREAM_MEM_OP_WAIT_VALUE_64;
-    steps[1].waitValue.address = at + offsetof(struct tcw_captured, done);
-    steps[1].waitValue.value64 = 1;
+    steps[1].waitValue.address = at + offsetof(struct tcw_captured, turn); /* and over, behind it */
+    steps[1].waitValue.value64 = TCW_TURN_CLIENT;
     steps[1].waitValue.flags = CU_STREAM_WAIT_VALUE_GEQ;
-    steps[2].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
-    steps[2].writeValue.address = at + offsetof(struct tcw_captured, done);
-    steps[2].writeValue.value = 0;
-    return gpu->driver->cuStreamBatchMemOp(stream, 3, steps, 0);
+    return gpu->driver->cuStreamBatchMemOp(stream, 2, steps, 0);
 }
 
 /* With the lock, which is released while there is no room. */

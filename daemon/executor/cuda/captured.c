@@ -112,18 +112,11 @@ bool tcd_cuda_captured_expected(const struct tcd_ex_attachment *attachment)
     return attachment->cuda->captures.count;
 }
 
-/* Whether its stream has come to it. Then that is told to nobody else. */
-static bool begins(struct tcd_cuda_lane *lane, struct tcd_cuda_captured *captured)
+/* Whether its stream has come to it. That does not change before it has been served; what is being served, `running` says. */
+static bool begins(const struct tcd_cuda_lane *lane, const struct tcd_cuda_captured *captured)
 {
-    _Atomic uint32_t *ready = &lane->attachment->ring.captured[captured->index].ready;
-    if (!atomic_load_explicit(ready, memory_order_acquire))
-        return false;
-    if (captured->running)
-        tcd_cuda_flights_progress(lane); /* the replay before it has ended on the device, but not yet here */
-    if (captured->running)
-        return false;
-    atomic_store_explicit(ready, 0, memory_order_relaxed); /* ordered before `done` by the launch */
-    return true;
+    const struct tcw_captured *shared = &lane->attachment->ring.captured[captured->index];
+    return !captured->running && atomic_load_explicit(&shared->turn, memory_order_acquire) == TCW_TURN_EXECUTOR;
 }
 
 bool tcd_cuda_captured_poll(struct tcd_ex_attachment *attachment)

@@ -43,8 +43,8 @@ struct tck_cuda_end tcd_cuda_words_done(const struct tcd_cuda_words *words, uint
 
 struct tck_cuda_end tcd_cuda_words_replayed(const struct tcd_cuda_words *words, uint32_t index, CUdeviceptr ended, uint64_t ticket)
 {
-    return (struct tck_cuda_end){.first = words->captured + index * sizeof(struct tcw_captured) + offsetof(struct tcw_captured, done),
-                                 .first_value = 1,
+    return (struct tck_cuda_end){.first = words->captured + index * sizeof(struct tcw_captured) + offsetof(struct tcw_captured, turn),
+                                 .first_value = TCW_TURN_CLIENT,
                                  .first_is_narrow = true,
                                  .second = ended,
                                  .second_value = ticket};

@@ -63,34 +63,36 @@ struct tcw_words {
 };
 
 /*
- * Requests in captured CUDA graphs. A graph can only write and wait for constants, so its requests have words of their own, with a
- * protocol that begins and ends at zero. While a stream is captured, the client posts an entry with TCW_SQE_CAPTURED, whose `pair` is the
- * index k here: the executor checks it like any request, keeps it, pins its memory, and answers with a completion. Then the client captures
+ * Requests in captured CUDA graphs. A graph can only write and wait for constants, so its requests have words of their own. While a stream
+ * is captured, the client posts an entry with TCW_SQE_CAPTURED, whose `pair` is the index k here: the executor checks it like any request,
+ * keeps it, pins its memory, and answers with a completion. Then the client captures
  *
- *     write ready[k] := 1;  wait until done[k] is at least 1;  write the low half of done[k] := 0
+ *     write turn[k] := TCW_TURN_EXECUTOR;  wait until turn[k] and over[k], read as 64 bits, are at least TCW_TURN_CLIENT
  *
- * The executor looks at `ready` of the requests that it keeps. Where it finds 1 it writes 0 and treats this as a request that has been
- * taken: it enqueues the operation and, behind it, the low half of done[k] := 1. A replay of k comes behind the one before it, so `ready`
- * is 0 when the stream writes 1, and `done` is 0 when the executor sees that: the stream wrote that 0 first.
+ * The executor looks at `turn` of the requests that it keeps. Where it finds that it is its turn, it treats this as a request that has been
+ * taken: it enqueues the operation and, behind it, turn[k] := TCW_TURN_CLIENT. A replay of k comes behind the one before it, so there is
+ * never more than one of k to be served, and either side writes only when it is its turn.
  *
- * Whoever gives up (executor, control process, client) sets `over`, the high half of done[k], for all k and for ever. The wait is for the
- * whole word, the graph's own reset is of the low half alone: so no reset can undo it, streams pass at once, and so does every later
- * replay, without anybody who would have to look after them. Had both been one word, a reset that is under way when its waiter is released
- * would leave the next replay waiting for a process that is gone.
+ * Whoever gives up (executor, control process, client) sets `over`, the high half of what graphs wait for, for all k and for ever: graphs
+ * write the low half alone. So no replay can undo it, streams pass at once, and so does every later replay, without anybody who would have
+ * to look after them. Had both been one word, a replay that begins when the one before it is released would wait for a process that is gone.
  *
- * Order: an entry in the ring is posted by the host at once, the `ready` of a graph when its stream comes to it. An executor that keeps
- * captured requests, or serves several rings with one communicator, therefore takes an entry only when its `ready` word is raised: then all
- * come in the order of the client's streams, and nothing that waits stands on the executor's stream before what it waits for. The price is
- * that nothing is enqueued ahead.
+ * Order: an entry in the ring is posted by the host at once, the turn of a graph's request changes when its stream comes to it. An executor
+ * that keeps captured requests, or serves several rings with one communicator, therefore takes an entry only when its `ready` word is
+ * raised: then all come in the order of the client's streams, and nothing that waits stands on the executor's stream before what it waits
+ * for. The price is that nothing is enqueued ahead.
  *
  * An entry with TCW_SQE_CAPTURED | TCW_SQE_RELEASE (op TCW_OP_NOP) gives k back when no graph has it any more. All end with the ring.
  */
 enum { TCW_CAPTURED = 256 };
+enum {
+    TCW_TURN_EXECUTOR = 1, /* the inputs of a replay are there; 0: there has been none yet */
+    TCW_TURN_CLIENT = 2,   /* its outputs are there */
+};
 
 struct tcw_captured {
-    _Alignas(TCW_TWO_LINES) _Atomic uint32_t ready; /* client's graphs: 1; executor: 0 */
-    _Alignas(TCW_TWO_LINES) _Atomic uint32_t done;  /* executor's stream: 1; client's graphs: 0 */
-    _Atomic uint32_t over;                          /* whoever gives up: 1 */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t turn; /* client's graphs and executor's stream, one after the other */
+    _Atomic uint32_t over;                         /* whoever gives up: 1 */
 };
 
 /* Each word alone in two lines. The comment names its only writer. */
@@ -160,8 +162,8 @@ union tcw_cq_entry {
 
 _Static_assert(sizeof(struct tcw_ring_header) == 128, "ABI");
 _Static_assert(sizeof(struct tcw_words) == 2 * TCW_TWO_LINES, "ABI");
-_Static_assert(sizeof(struct tcw_captured) == 2 * TCW_TWO_LINES, "ABI");
-_Static_assert(offsetof(struct tcw_captured, over) == offsetof(struct tcw_captured, done) + 4 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+_Static_assert(sizeof(struct tcw_captured) == TCW_TWO_LINES, "ABI");
+_Static_assert(offsetof(struct tcw_captured, over) == offsetof(struct tcw_captured, turn) + 4 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "together they are the 64 bits that streams wait for");
 _Static_assert(sizeof(struct tcw_ring_indices) == 5 * TCW_TWO_LINES, "ABI");
 _Static_assert(sizeof(struct tcw_ref) == 24, "ABI");
