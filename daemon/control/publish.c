@@ -206,6 +206,7 @@ void tcd_publish_instance(const struct tcd_instance *instance)
                                   .workspace_bytes = tcd_workspaces_bytes(instance),
                                   .workspace_generation = instance->generations,
                                   .deadline_ns = instance->deadline_ns,
+                                  .communicator = instance->communicator ? instance->communicator->id : 0,
                                   .code = (uint64_t) - (int64_t)instance->cause.code,
                                   .culprit = instance->state == TCD_BROKEN ? instance->cause.rank : TCW_NOBODY};
 
