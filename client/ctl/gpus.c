@@ -12,18 +12,28 @@ static bool is_known(const struct tcw_stats_device *device)
     return device->known == 1;
 }
 
+struct tcc_text tcc_gpu_library(const struct tcw_stats_device *device)
+{
+    unsigned library = (unsigned)tcc_or_zero(device->library);
+    struct tcc_text text = {"none"};
+
+    if (library)
+        snprintf(text.s, sizeof text.s, "%u.%u.%u", library / 10000, library / 100 % 100, library % 100);
+    return text;
+}
+
 /* "NVIDIA H200, SM 9.0, 141 GiB, driver 13.0, NCCL 2.28.9" */
 static void describe(const struct tcw_stats_device *device, char *text, size_t bytes)
 {
-    unsigned compute = (unsigned)device->compute, driver = (unsigned)device->driver, library = (unsigned)device->library;
+    unsigned compute = (unsigned)device->compute, driver = (unsigned)device->driver;
     int used = snprintf(text, bytes, "%s, SM %u.%u, %s, driver %u.%u, ", tcc_dash(device->gpu), compute / 10, compute % 10,
                         tcc_bytes(device->gpu_memory_bytes).s, driver / 1000, driver % 1000 / 10);
 
     if (used < 0 || (size_t)used >= bytes)
         return;
-    if (library)
-        snprintf(text + used, bytes - (size_t)used, "NCCL %u.%u.%u%s%s", library / 10000, library / 100 % 100, library % 100,
-                 device->mps ? ", MPS" : "", device->fabric ? ", fabric" : "");
+    if (device->library)
+        snprintf(text + used, bytes - (size_t)used, "NCCL %s%s%s", tcc_gpu_library(device).s, device->mps ? ", MPS" : "",
+                 device->fabric ? ", fabric" : "");
     else
         snprintf(text + used, bytes - (size_t)used, "no NCCL (%s)%s%s", tcc_dash(device->library_why), device->mps ? ", MPS" : "",
                  device->fabric ? ", fabric" : "");
@@ -112,6 +122,8 @@ void tcc_gpu_json(cJSON *item, const struct tcw_stats_device *device)
 
 /* ---- communicators ---- */
 
+enum { QUEUED, MAKING, READY, ENDED }; /* as the segment numbers their states */
+
 static const char *state_name(uint64_t state)
 {
     static const char *const names[] = {"queued", "making", "ready", "ended"};
@@ -147,12 +159,36 @@ uint64_t tcc_device_communicators(const struct tcc_snapshot *snapshot, uint64_t 
         const struct tcw_stats_communicator *row = &snapshot->communicators[i];
         uint64_t bits = row->device_bits == TCC_ABSENT ? 0 : row->device_bits;
 
-        if (device >= 64 || !(bits >> device & 1) || (row->state != 1 && row->state != 2))
+        if (device >= 64 || !(bits >> device & 1) || (row->state != MAKING && row->state != READY))
             continue;
         count++;
         *bytes += tcc_or_zero(row->bytes);
     }
     return count;
+}
+
+const struct tcw_stats_communicator *tcc_group_communicator(const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group)
+{
+    uint64_t wanted = tcc_or_zero(group->communicator);
+
+    for (size_t i = 0; wanted && i < snapshot->communicator_count; i++) {
+        const struct tcw_stats_communicator *row = &snapshot->communicators[i];
+
+        if (row->communicator == wanted)
+            return row->state < ENDED ? row : NULL;
+    }
+    return NULL;
+}
+
+struct tcc_text tcc_communicator_bytes(const struct tcw_stats_communicator *communicator)
+{
+    struct tcc_text text = {"-"};
+
+    if (tcc_or_zero(communicator->bytes))
+        return tcc_bytes(communicator->bytes);
+    if (communicator->state < READY)
+        snprintf(text.s, sizeof text.s, "%s", state_name(communicator->state));
+    return text;
 }
 
 void tcc_communicators_json(cJSON *document, const struct tcc_snapshot *snapshot)

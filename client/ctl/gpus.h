@@ -10,12 +10,19 @@
 
 /* What GPUs there are, and what the executors are started with. */
 void tcc_gpus_print(const struct tcc_session *session, const struct tcc_snapshot *snapshot);
-/* One line for each state of communicators. */
-void tcc_communicators_print(const struct tcc_session *session, const struct tcc_snapshot *snapshot);
+/* NCCL on a GPU that is known: "2.28.9", or "none". */
+struct tcc_text tcc_gpu_library(const struct tcw_stats_device *device);
 /* Adds to the object of a device. */
 void tcc_gpu_json(cJSON *item, const struct tcw_stats_device *device);
+
+/* One line for each communicator. */
+void tcc_communicators_print(const struct tcc_session *session, const struct tcc_snapshot *snapshot);
 /* How many are ready or being made with a rank on this device, and about how much of its memory they have taken. */
 uint64_t tcc_device_communicators(const struct tcc_snapshot *snapshot, uint64_t device, uint64_t *bytes);
+/* The one that a group uses, perhaps with others; NULL: none yet, or it has ended. */
+const struct tcw_stats_communicator *tcc_group_communicator(const struct tcc_snapshot *snapshot, const struct tcw_stats_group *group);
+/* What each of its GPUs gave for it, about; "queued" or "making" while that is to come, "-" if it is not known. */
+struct tcc_text tcc_communicator_bytes(const struct tcw_stats_communicator *communicator);
 void tcc_communicators_json(cJSON *document, const struct tcc_snapshot *snapshot);
 
 /*

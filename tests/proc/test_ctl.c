@@ -105,6 +105,10 @@ static void test_looking(void **state)
     await_text(daemon, "groups", "busy");
     await_text(daemon, "clients", "test_ctl");
     await_text(daemon, "latency", "all-reduce");
+    expect(CTL(daemon, "memory"), 0, "\n  busy  ");
+    if (strstr(output, "NCCL") || strstr(output, "MPS"))
+        fail_msg("memory speaks of GPUs, and there are none: %s", output);
+    expect(CTL(daemon, "memory", "--json"), 0, "\"communicators\": []");
     expect(CTL(daemon, "groups", "nothing"), 1, "nothing");
     expect(CTL(daemon, "explain", "all-reduce", "16x4096", "--group", "busy"), 0, "oneshot");
     expect(CTL(daemon, "explain", "all-reduce", "16x4096", "--json"), 0, NULL);
