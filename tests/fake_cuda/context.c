@@ -12,6 +12,7 @@ static int visible = -1;                               /* -1: cuInit has not bee
 static uint64_t bytes_per_device = UINT64_C(8) << 30;
 static unsigned island = FAKE_MAX_DEVICES; /* GPUs that reach each other */
 static unsigned multiprocessors[FAKE_MAX_DEVICES];
+static bool mps;
 
 static _Thread_local struct {
     struct fake_context *stack[64];
@@ -89,7 +90,7 @@ static void read_multiprocessors(const char *text)
 CUresult fake_devices_init(void)
 {
     const char *count_text = getenv("TRTCOLL_FAKE_GPUS"), *memory_text = getenv("TRTCOLL_FAKE_GPU_MEMORY");
-    const char *list = getenv("CUDA_VISIBLE_DEVICES"), *island_text = getenv("TRTCOLL_FAKE_ISLAND");
+    const char *list = getenv("CUDA_VISIBLE_DEVICES"), *island_text = getenv("TRTCOLL_FAKE_ISLAND"), *mps_text = getenv("TRTCOLL_FAKE_MPS");
     unsigned machine = count_text ? (unsigned)atoi(count_text) : 4;
     if (visible >= 0)
         return visible ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
@@ -100,6 +101,7 @@ CUresult fake_devices_init(void)
     if (island_text && atoi(island_text) > 0)
         island = (unsigned)atoi(island_text);
     read_multiprocessors(getenv("TRTCOLL_FAKE_MULTIPROCESSORS"));
+    mps = mps_text && atoi(mps_text) > 0;
     if (list) {
         visible = choose_visible(list, machine);
     } else {
@@ -268,6 +270,8 @@ static int attribute_of(CUdevice_attribute attribute, const struct fake_context 
         return 9;
     case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
         return (int)multiprocessors[context->index];
+    case CU_DEVICE_ATTRIBUTE_MPS_ENABLED:
+        return mps;
     case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
         return 1;
     case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:

@@ -1,6 +1,9 @@
-/* Memory on GPUs: what is zero copy is so, what is not is staged, and both say so; handing memory in and taking it back. */
+/* Memory on GPUs: what is zero copy is so, what is not is staged, and both say so; handing memory in and taking it back; seeing it all. */
 #include "gpu.h"
 
+#include "ctl_case.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 enum { COUNT = 1 << 18, RUNS = 3 };
@@ -139,11 +142,74 @@ static void test_life(void **state)
     proc_daemon_finish(daemon);
 }
 
+/* ---- seeing it ---- */
+
+/* Two groups that NCCL serves, and one that has no use for it. */
+static void seen_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *first = proc_group(me, ctx, "first"), *second = proc_group(me, ctx, "second");
+    struct trtcoll_group *direct = proc_group(me, ctx, "direct");
+    struct gpu *gpu = gpu_open(ctx);
+
+    gpu_sum_make(gpu, first, TRTCOLL_LANE_SERVED, 0, COUNT);
+    gpu_sum_make(gpu, second, TRTCOLL_LANE_SERVED, 0, COUNT);
+    gpu_sum_make(gpu, direct, TRTCOLL_LANE_DIRECT, 0, COUNT);
+    proc_reach(me, 1);
+    proc_await_parent(me, 1);
+    CHECK_OK(trtcoll_group_leave(second));
+    proc_reach(me, 2);
+    proc_await_parent(me, 2);
+    gpu_part(me, gpu);
+    trtcoll_ctx_close(ctx);
+}
+
+static int unset_mps(void **state)
+{
+    unsetenv("TRTCOLL_FAKE_MPS");
+    return proc_teardown(state);
+}
+
+/* `memory` says what each group has taken, and counts once what groups share. */
+static void test_seen(void **state)
+{
+    struct proc_daemon *daemon;
+    struct proc_run *run;
+    bool mps = gpu_is_fake() || gpu_has_mps();
+
+    (void)state;
+    if (gpu_is_fake())
+        setenv("TRTCOLL_FAKE_MPS", "1", 1);
+    daemon = proc_daemon_start(&(struct proc_settings){.devices = 2});
+    run = proc_run_start(daemon, 2, seen_body, NULL);
+    proc_run_await_all(run, 1);
+    until(daemon, "memory", EXIT_OK, "  by 2\n");
+    shows("taken by NCCL communicators\n");
+    shows(mps ? "  yes  2." : "  no   2.");
+    json(daemon, "memory", "[(c[\"users\"], c[\"bytes\"] > 0) for c in d[\"communicators\"]] == [(2, True)]");
+    json(daemon, "memory",
+         "{g[\"name\"]: g[\"communicator\"] for g in d[\"groups\"]} == "
+         "{\"first\": d[\"communicators\"][0][\"communicator\"], \"second\": d[\"communicators\"][0][\"communicator\"], \"direct\": None}");
+    json(daemon, "memory", "d[\"communicators_bytes\"] == 2 * d[\"communicators\"][0][\"bytes\"]"); /* two GPUs */
+    json(daemon, "memory",
+         mps ? "[(x[\"gpu\"][\"mps\"], x[\"gpu\"][\"nccl\"] > 20000) for x in d[\"devices\"]] == [(True, True)] * 2"
+             : "[(x[\"gpu\"][\"mps\"], x[\"gpu\"][\"nccl\"] > 20000) for x in d[\"devices\"]] == [(False, True)] * 2");
+    proc_run_reach(run, 1);
+    proc_run_await_all(run, 2);
+    until(daemon, "memory --json", EXIT_OK, "\"users\": 1,");
+    ctl(daemon, "memory", EXIT_OK);
+    shows("NCCL/GPU\n"); /* nobody shares it: nothing stands behind */
+    proc_run_reach(run, 2);
+    proc_run_wait(run, 20000);
+    proc_daemon_finish(daemon);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_kinds, proc_teardown),
         cmocka_unit_test_teardown(test_life, proc_teardown),
+        cmocka_unit_test_teardown(test_seen, unset_mps),
     };
 
     return gpu_main("memory of GPUs", tests, sizeof(tests) / sizeof(tests[0]));
