@@ -47,15 +47,19 @@ void fake_mapping_remove(struct fake_mapping *mapping)
     free(mapping);
 }
 
-/* New device memory is not zeroed: whoever relies on it shall see. */
+/* New device memory is not zeroed: whoever relies on it shall see. Written, not mapped: page faults take twice as long. */
 static bool poison(int fd, uint64_t bytes)
 {
+    unsigned char block[1 << 16];
     uint64_t length = bytes < POISON_BYTES ? bytes : POISON_BYTES;
-    void *base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED)
-        return false;
-    memset(base, POISON, length);
-    munmap(base, length);
+    memset(block, POISON, sizeof(block));
+    for (uint64_t at = 0; at < length;) {
+        uint64_t left = length - at;
+        ssize_t written = pwrite(fd, block, left < sizeof(block) ? left : sizeof(block), (off_t)at);
+        if (written <= 0)
+            return false;
+        at += (uint64_t)written;
+    }
     return true;
 }
 
