@@ -50,6 +50,8 @@ static struct gpu *gpu_of(struct fake *fake)
     return fake->devices_arg;
 }
 
+static const struct tck_memory no_memory = {.fd = -1};
+
 #define gpu_call(call) assert_int_equal((call), CUDA_SUCCESS)
 
 /* ---- the daemon's side, on its thread ---- */
@@ -153,7 +155,7 @@ static void gpu_memory_drop(struct fake *fake, struct fake_memory *entry)
     gpu_call(gpu->driver->cuMemUnmap((CUdeviceptr)(uintptr_t)memory->base, memory->bytes));
     gpu_call(gpu->driver->cuMemAddressFree((CUdeviceptr)(uintptr_t)memory->base, memory->bytes));
     tck_cuda_leave(gpu->devices[0]);
-    memset(memory, 0, sizeof(*memory));
+    *memory = no_memory;
 }
 
 static int gpu_copy(struct gpu *gpu, const struct tcw_request *request)
@@ -296,6 +298,10 @@ static inline int gpu_setup(void **state)
     char why[256] = "";
     int i, code = 0;
 
+    for (i = 0; i < GPU_RANKS; i++)
+        gpu->workspaces[i] = no_memory;
+    for (i = 0; i < FAKE_MEMORIES; i++)
+        gpu->memories[i] = no_memory;
     for (i = 0; i < GPU_RANKS && !code; i++)
         code = tck_device_open(NULL, i, &gpu->devices[i], why, sizeof(why));
     if (code && getenv("TRTCOLL_TEST_GPU"))
