@@ -78,12 +78,14 @@ static void test_direct_streams(void **state)
         scale += i % 2 ? scale : 0;
     }
     for (i = 0; i < 3; i++)
-        end_stream(gpu, streams[i]);
+        gpu_call(gpu->driver->cuStreamSynchronize(streams[i]));
     assert_int_equal(trtcoll_group_status(client.group, &info), 0);
     assert_int_equal(info.state, TRTCOLL_GROUP_READY);
     assert_int_equal(info.runs_started, RUNS);
     assert_int_equal(info.runs_finished, RUNS);
     trtcoll_ctx_close(client.ctx);
+    for (i = 0; i < 3; i++)
+        end_stream(gpu, streams[i]); /* the last run's has to live until the group has been left */
     application_end(gpu);
     device_free(gpu, 0, mine);
     device_free(gpu, 0, apart);
