@@ -12,8 +12,10 @@ struct tck_device {
     CUdevice ordinal;
     CUcontext context; /* primary, retained */
     struct tck_device_facts facts;
-    pthread_mutex_t lock; /* the one field below */
-    CUmodule *modules;    /* the built-in images, in their order; NULL until the first kernel is asked for */
+    pthread_mutex_t lock;         /* what follows */
+    CUmodule *modules;            /* the built-in images, in their order; NULL until the first kernel is asked for */
+    struct tck_cuda_found *found; /* kernels that have been asked for */
+    size_t found_count;
 };
 
 /*
