@@ -1,6 +1,7 @@
 #include "cuda/device.h"
 #include "cuda/finalize.h"
 #include "cuda/nvls.h"
+#include "cuda/tell.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -246,12 +247,7 @@ int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, 
 
 int tck_cuda_comm_launch_telling(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, const struct tck_cuda_end *end)
 {
-    struct tck_cuda_args args = {.link = comm->link,
-                                 .signal = {.first = (void *)end->first,
-                                            .second = (uint64_t *)end->second,
-                                            .first_value = end->first_value,
-                                            .second_value = end->second_value,
-                                            .first_is_narrow = end->first_is_narrow}};
+    struct tck_cuda_args args = {.link = comm->link, .signal = tck_cuda_signal_of(end)};
     return launch(comm, run, stream, &args, true, NULL);
 }
 

@@ -14,6 +14,17 @@
 
 #include "state.cuh"
 
+/* The words themselves. One thread, behind what they are about. */
+TCK_DEVICE void tck_signal_write(const struct tck_cuda_signal &signal)
+{
+    if (signal.first_is_narrow)
+        asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(signal.first), "r"((uint32_t)signal.first_value) : "memory");
+    else
+        asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(signal.first), "l"(signal.first_value) : "memory");
+    if (signal.second)
+        asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(signal.second), "l"(signal.second_value) : "memory");
+}
+
 /* Every thread, last of all. */
 TCK_DEVICE void tck_signal(const struct tck_cuda_args &args)
 {
@@ -30,12 +41,7 @@ TCK_DEVICE void tck_signal(const struct tck_cuda_args &args)
             return;
         *(volatile uint32_t *)finished = 0;
     }
-    if (signal.first_is_narrow)
-        asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(signal.first), "r"((uint32_t)signal.first_value) : "memory");
-    else
-        asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(signal.first), "l"(signal.first_value) : "memory");
-    if (signal.second)
-        asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(signal.second), "l"(signal.second_value) : "memory");
+    tck_signal_write(signal);
 }
 
 #endif

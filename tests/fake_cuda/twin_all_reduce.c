@@ -205,28 +205,6 @@ static CUresult run_alone(struct turn *turn, const struct fake_launch *launch, s
     return CUDA_SUCCESS;
 }
 
-/* What the end of the launch tells. */
-static CUresult tell(const struct fake_launch *launch, const struct tck_cuda_args *args)
-{
-    const struct tck_cuda_signal *signal = &args->signal;
-    const size_t bytes = signal->first_is_narrow ? sizeof(uint32_t) : sizeof(uint64_t);
-    CUresult result = CUDA_SUCCESS;
-    if (!signal->first || !(args->run.flags & TCK_CUDA_LAST))
-        return CUDA_SUCCESS;
-    result = fake_memory_touch(launch->context, launch->name, signal->first, bytes, true, false);
-    if (!result && signal->second)
-        result = fake_memory_touch(launch->context, launch->name, signal->second, sizeof(uint64_t), true, false);
-    if (result)
-        return result;
-    if (signal->first_is_narrow)
-        __atomic_store_n((uint32_t *)signal->first, (uint32_t)signal->first_value, __ATOMIC_RELEASE);
-    else
-        __atomic_store_n((uint64_t *)signal->first, signal->first_value, __ATOMIC_RELEASE);
-    if (signal->second)
-        __atomic_store_n(signal->second, signal->second_value, __ATOMIC_RELEASE);
-    return CUDA_SUCCESS;
-}
-
 static CUresult run_launch(const struct fake_launch *launch)
 {
     const struct tck_cuda_args *args = launch->params;
@@ -265,6 +243,7 @@ static CUresult run_launch(const struct fake_launch *launch)
 
 CUresult fake_twin_all_reduce(const struct fake_launch *launch)
 {
+    const struct tck_cuda_args *args = launch->params;
     CUresult result = run_launch(launch);
-    return result ? result : tell(launch, launch->params);
+    return result || !(args->run.flags & TCK_CUDA_LAST) ? result : fake_twin_signal(launch, &args->signal);
 }

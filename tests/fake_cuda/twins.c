@@ -12,6 +12,7 @@ static const struct fake_twin twins[] = {
     {"tck_finalize", sizeof(struct tck_cuda_args), fake_twin_all_reduce},
     {"tck_epilogue_", sizeof(struct tck_cuda_args), fake_twin_epilogue},
     {"tck_copy", sizeof(struct tck_copy_args), fake_twin_copy},
+    {"tck_tell", sizeof(struct tck_cuda_signal), fake_twin_tell},
 };
 
 const struct fake_twin *fake_twin_find(const char *name)

@@ -26,5 +26,10 @@ const struct fake_twin *fake_twin_find(const char *name);
 CUresult fake_twin_all_reduce(const struct fake_launch *launch);
 CUresult fake_twin_epilogue(const struct fake_launch *launch);
 CUresult fake_twin_copy(const struct fake_launch *launch);
+CUresult fake_twin_tell(const struct fake_launch *launch);
+
+/* What the end of a launch tells. */
+struct tck_cuda_signal;
+CUresult fake_twin_signal(const struct fake_launch *launch, const struct tck_cuda_signal *signal);
 
 #endif

@@ -330,6 +330,43 @@ static void test_unknown_kernel(void **state)
 }
 
 /* Another thread captures in the mode that forbids everything to everybody: the device layer goes on, and the capture stays good. */
+/* Words of either width, the second only where there is one, behind what the stream did before. */
+static void test_tell(void **state)
+{
+    static const struct {
+        bool narrow, second;
+        uint64_t first_value, words[2];
+    } cases[] = {{false, true, UINT64_C(0x1122334455667788), {UINT64_C(0x1122334455667788), 7}},
+                 {true, true, UINT64_C(0x1122334455667788), {UINT64_C(0xffffffff55667788), 7}},
+                 {false, false, 5, {5, UINT64_MAX}}};
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    CUdeviceptr address = 0;
+    CUstream stream = NULL;
+
+    (void)state;
+    need_device();
+    uint64_t *words = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(words, MAP_FAILED);
+    assert_int_equal(tck_cuda_register_host(device, words, page, &address), 0);
+    assert_int_equal(tck_cuda_enter(device), 0);
+    assert_int_equal(tck_cuda_driver()->cuStreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, 0), CUDA_SUCCESS);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct tck_cuda_end end = {.first = address,
+                                         .first_value = cases[i].first_value,
+                                         .first_is_narrow = cases[i].narrow,
+                                         .second = cases[i].second ? address + sizeof(words[0]) : 0,
+                                         .second_value = 7};
+        assert_int_equal(tck_cuda_driver()->cuMemsetD8Async(address, 0xff, 2 * sizeof(words[0]), stream), CUDA_SUCCESS);
+        assert_int_equal(tck_cuda_tell_launch(device, &end, stream), 0);
+        assert_int_equal(tck_cuda_driver()->cuStreamSynchronize(stream), CUDA_SUCCESS);
+        assert_memory_equal(words, cases[i].words, sizeof(cases[i].words));
+    }
+    assert_int_equal(tck_cuda_driver()->cuStreamDestroy(stream), CUDA_SUCCESS);
+    tck_cuda_leave(device);
+    tck_cuda_unregister_host(device, words);
+    munmap(words, page);
+}
+
 static void test_setup_beside_a_capture(void **state)
 {
     (void)state;
@@ -459,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_memory_refusals),
         cmocka_unit_test(test_host_registration),
         cmocka_unit_test(test_unknown_kernel),
+        cmocka_unit_test(test_tell),
         cmocka_unit_test(test_setup_beside_a_capture),
         cmocka_unit_test(test_epilogue_as_agreed),
         cmocka_unit_test(test_threads),

@@ -156,11 +156,9 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
         tcd_ex_fail(attachment, rc, attachment->rank, flight->taken, text);
         tcd_cuda_communicator_break(communicator, true, text);
     }
-    if (rc != 1)
-        result = tcd_cuda_words_write_end(&end, stream);
+    if (rc != 1 && tck_cuda_tell_launch(attachment->engine->device, &end, stream) < 0)
+        tcd_cuda_lane_die(lane, "kernels can no longer be launched");
     tcd_cuda_sides_enqueued(&communicator->sides, &attachment->page->device, rc < 0 ? 0 : count_step(flight));
-    if (result != CUDA_SUCCESS)
-        tcd_cuda_lane_die(lane, tck_cuda_text(result, text, sizeof text));
     flight->ticket = ticket;
     flight->pieces = tcd_cuda_operation_pieces(&operation);
     lane->pieces += flight->pieces;

@@ -50,19 +50,6 @@ struct tck_cuda_end tcd_cuda_words_replayed(const struct tcd_cuda_words *words, 
                                  .second_value = ticket};
 }
 
-CUresult tcd_cuda_words_write_end(const struct tck_cuda_end *end, CUstream stream)
-{
-    CUstreamBatchMemOpParams writes[2] = {
-        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64, .address = end->first, .value64 = end->first_value}},
-        {.writeValue = {.operation = CU_STREAM_MEM_OP_WRITE_VALUE_64, .address = end->second, .value64 = end->second_value}},
-    };
-    if (end->first_is_narrow) {
-        writes[0].writeValue.operation = CU_STREAM_MEM_OP_WRITE_VALUE_32;
-        writes[0].writeValue.value = (uint32_t)end->first_value;
-    }
-    return tck_cuda_driver()->cuStreamBatchMemOp(stream, 2, writes, 0);
-}
-
 bool tcd_cuda_words_is_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number)
 {
     return atomic_load_explicit(&words->pairs[pair].ready, memory_order_acquire) >= number;

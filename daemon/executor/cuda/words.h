@@ -1,9 +1,9 @@
 /*
- * The words of a ring, as the stream of an executor waits for them and writes them: see struct tcw_words. How that is done stands here
- * alone: stream memory operations on the ring's memory, registered with CUDA.
+ * The words of a ring, as the stream of an executor waits for them and its kernels write them: see struct tcw_words. They lie in the ring's
+ * memory, registered with CUDA.
  *
- * The memory is the client's too, so nothing here decides on anything of ours: that an operation has ended, the stream also writes to a
- * word of our own (`ended`), which no client can reach.
+ * That memory is the client's too, so nothing here decides on anything of ours: that an operation has ended is also written to a word of
+ * our own (`ended`), which no client can reach.
  *
  * Both sides wait by streams, never by kernels that look at a word, though these would save 1 to 3 us of a request's 10 to 13 (H200, MPS,
  * tests/gpu/results/words-h200.txt). A client killed while such a kernel of its runs takes all other processes on the GPU with it (MPS,
@@ -37,12 +37,11 @@ void tcd_cuda_words_close(struct tcd_cuda_words *words);
 CUresult tcd_cuda_words_await_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUstream stream);
 /*
  * That the outputs are there, said first to the client, then to us: *ended becomes `ticket`. For a request of the ring or a captured one.
- * It is said by the operation's own kernel where it can, else by the stream behind it.
+ * A kernel says it: the operation's own where it can, else one behind it.
  */
 struct tck_cuda_end tcd_cuda_words_done(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number, CUdeviceptr ended,
                                         uint64_t ticket);
 struct tck_cuda_end tcd_cuda_words_replayed(const struct tcd_cuda_words *words, uint32_t index, CUdeviceptr ended, uint64_t ticket);
-CUresult tcd_cuda_words_write_end(const struct tck_cuda_end *end, CUstream stream);
 
 /* By plain stores: for requests that are given up. */
 bool tcd_cuda_words_is_ready(const struct tcd_cuda_words *words, uint32_t pair, uint64_t number);

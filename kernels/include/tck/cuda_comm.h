@@ -51,14 +51,16 @@ int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, 
 
 /*
  * What the end of a run tells others: one or two words, written in this order when everything that the run has written is visible to who
- * sees them. By the kernel itself, which is some microseconds earlier than what a stream writes behind it. Places in any memory that the
- * GPU reaches.
+ * sees them. By a kernel, which is some microseconds earlier than what a stream writes. Places in any memory that the GPU reaches.
  */
 struct tck_cuda_end {
     CUdeviceptr first, second; /* second: 0 none */
     uint64_t first_value, second_value;
     bool first_is_narrow; /* 32 bits, the second always has 64 */
 };
+
+/* Tells it behind everything that has been enqueued on `stream` so far: for operations that do not tell their end themselves. */
+int tck_cuda_tell_launch(struct tck_device *device, const struct tck_cuda_end *end, CUstream stream);
 
 /*
  * The same as tck_cuda_comm_launch without `trigger_early`; where it returns 1, the run tells its end, where 0, it cannot. Results in
