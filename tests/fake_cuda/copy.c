@@ -4,6 +4,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { PAGE = 4096, CACHED_BYTES = 16 << 10, MANY_BYTES = 1 << 20 };
 
 struct copy {
     struct fake_op op;
@@ -160,17 +163,41 @@ CUresult cuMemcpy2DAsync(const CUDA_MEMCPY2D *desc, CUstream handle)
     return fake_leave(submit_copy(stream, &what, false));
 }
 
+/* What is written already is copied on, as much at a time as a cache holds. */
+static void repeat(unsigned char *target, const void *value, size_t width, size_t bytes)
+{
+    size_t done = width;
+    memcpy(target, value, width);
+    while (done < bytes) {
+        size_t piece = done < CACHED_BYTES ? done : CACHED_BYTES;
+        piece = piece < bytes - done ? piece : bytes - done;
+        memcpy(target + done, target, piece);
+        done += piece;
+    }
+}
+
+/* Of much memory little is looked at before it is written again: whole pages are given back, and come again as zeroes if somebody looks. */
+static void clear(unsigned char *target, size_t bytes)
+{
+    uintptr_t first = ((uintptr_t)target + PAGE - 1) / PAGE * PAGE, last = ((uintptr_t)target + bytes) / PAGE * PAGE;
+    if (bytes < MANY_BYTES || madvise((void *)first, last - first, MADV_REMOVE)) {
+        memset(target, 0, bytes);
+        return;
+    }
+    memset(target, 0, first - (uintptr_t)target);
+    memset((void *)last, 0, (uintptr_t)target + bytes - last);
+}
+
 static CUresult run_fill(struct fake_op *op, struct fake_stream *stream)
 {
     struct fill *fill = (struct fill *)op;
     CUresult result = fake_memory_touch(stream->context, "memset", fill->target, fill->count * fill->width, true, false);
     if (result)
         return result;
-    if (fill->width == 1)
-        memset(fill->target, (int)(fill->value & 0xff), fill->count);
+    if (fill->value)
+        repeat(fill->target, &fill->value, fill->width, fill->count * fill->width);
     else
-        for (size_t i = 0; i < fill->count; i++)
-            memcpy(fill->target + i * fill->width, &fill->value, fill->width);
+        clear(fill->target, fill->count * fill->width);
     return CUDA_SUCCESS;
 }
 

@@ -12,7 +12,8 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static pid_t owner; /* the process that called cuInit; 0: none yet */
+static bool initialized; /* cuInit was called */
+static bool is_child;    /* of a process that had called it */
 
 void fake_lock(void)
 {
@@ -62,16 +63,16 @@ void fake_nap(unsigned *naps)
 }
 
 /* A thread of the library holds the lock now and then; a child of fork has none of them and must not wait for it. */
-static bool is_child(void)
+static void note_fork(void)
 {
-    return owner && owner != getpid();
+    is_child = initialized;
 }
 
 CUresult fake_enter(const char *function, unsigned needs)
 {
     int injected;
     CUresult result = CUDA_SUCCESS;
-    if (is_child())
+    if (is_child)
         return CUDA_ERROR_NOT_INITIALIZED;
     injected = trtcoll_fake_injected(function);
     if (injected)
@@ -102,8 +103,8 @@ CUresult cuInit(unsigned int flags)
     if (flags)
         return fake_leave(CUDA_ERROR_INVALID_VALUE);
     result = fake_devices_init();
-    if (!result)
-        owner = getpid();
+    if (!result && !initialized)
+        initialized = !pthread_atfork(NULL, NULL, note_fork);
     return fake_leave(result);
 }
 
