@@ -26,16 +26,11 @@ _Static_assert(TCK_CUDA_DOORS_OFFSET + TCK_CUDA_MOST_BLOCKS * sizeof(struct tck_
 
 enum { ONESHOT, TWOSHOT, NVLS_ONESHOT, NVLS_TWOSHOT, NVLS_REDUCE, FAMILIES, FORMS = 2, TYPES = 3 };
 
-struct kernel {
-    CUfunction function;
-    uint32_t registers;
-};
-
 struct tck_cuda_comm {
     struct tck_device *device;
     struct tck_cuda_link link;
-    struct kernel kernels[FAMILIES][FORMS][TYPES];
-    struct kernel finalize;
+    struct tck_cuda_kernel kernels[FAMILIES][FORMS][TYPES];
+    struct tck_cuda_kernel finalize;
 };
 
 static const struct {
@@ -87,19 +82,16 @@ static int load_kernels(struct tck_cuda_comm *comm)
     for (int family = 0; family < count && !code; family++)
         for (int form = 0; form < FORMS && !code; form++)
             for (unsigned type = 0; type < TYPES && !code; type++) {
-                struct kernel *kernel = &comm->kernels[family][form][type];
                 if (n == 1)
                     snprintf(name, sizeof(name), "tck_epilogue_%s_%s", tck_cuda_type_name(type), forms[form]);
                 else if (family >= NVLS_ONESHOT)
                     snprintf(name, sizeof(name), "tck_%s_%s_%s", families[family].name, tck_cuda_type_name(type), forms[form]);
                 else
                     snprintf(name, sizeof(name), "tck_%s_%s_%s_%s", families[family].name, tck_cuda_type_name(type), forms[form], ranks);
-                code = tck_cuda_kernel(comm->device, name, &kernel->function);
-                if (!code)
-                    kernel->registers = tck_cuda_kernel_registers(kernel->function);
+                code = tck_cuda_kernel(comm->device, name, &comm->kernels[family][form][type]);
             }
     if (!code && n > 1)
-        code = tck_cuda_kernel(comm->device, "tck_finalize", &comm->finalize.function);
+        code = tck_cuda_kernel(comm->device, "tck_finalize", &comm->finalize);
     return code;
 }
 
@@ -213,7 +205,7 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
     const bool finalizes = run->desc->op == TCW_OP_UB_FINALIZE && comm->link.nranks > 1;
     struct tck_cuda_target target;
     tck_cuda_shape_function *shape = tck_cuda_finalize_shape;
-    const struct kernel *kernel = &comm->finalize;
+    const struct tck_cuda_kernel *kernel = &comm->finalize;
     uint32_t flags = args->run.flags;
     int family = finalizes ? 0 : with_multicast(comm, run->strategy, choose(comm, run, &flags)), code;
     if (family < 0)
@@ -231,11 +223,11 @@ static int launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstrea
         shape = families[family].shape;
         kernel = &comm->kernels[family][args->run.residual_in != NULL][run->desc->dtype];
     }
-    target = tck_cuda_operation_target(comm->device, run, kernel->registers);
+    target = tck_cuda_operation_target(comm->device, run, kernel);
     target.blocks = run->blocks;
     target.few_blocks = served;
     int told = tells(comm, family, run, args);
-    code = tck_cuda_operation_launch(kernel->function, shape, &target, args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), staging, stream);
+    code = tck_cuda_operation_launch(kernel, shape, &target, args, (uint32_t)tcw_dtype_bytes(run->desc->dtype), staging, stream);
     return code ? code : told;
 }
 

@@ -52,7 +52,7 @@ int tck_cuda_copy_launch(struct tck_device *device, const struct tck_cuda_box *b
 {
     struct tck_copy_args args = {0};
     void *parameters[] = {&args};
-    CUfunction function;
+    struct tck_cuda_kernel kernel;
     uint32_t tiles, most = tck_device_facts(device)->multiprocessors * BLOCKS_PER_MULTIPROCESSOR;
     int code;
     if (count > TCK_CUDA_MAX_BOXES)
@@ -63,7 +63,7 @@ int tck_cuda_copy_launch(struct tck_device *device, const struct tck_cuda_box *b
     tiles = args.first_tile[args.count];
     if (!tiles)
         return 0;
-    code = tck_cuda_kernel(device, "tck_copy", &function);
+    code = tck_cuda_kernel(device, "tck_copy", &kernel);
     if (code)
         return code;
     CUlaunchConfig config = {.gridDimX = tiles < most ? tiles : most,
@@ -73,5 +73,5 @@ int tck_cuda_copy_launch(struct tck_device *device, const struct tck_cuda_box *b
                              .blockDimY = 1,
                              .blockDimZ = 1,
                              .hStream = stream};
-    return tck_cuda_code(tck_cuda_driver()->cuLaunchKernelEx(&config, function, parameters, NULL));
+    return tck_cuda_code(tck_cuda_driver()->cuLaunchKernelEx(&config, kernel.function, parameters, NULL));
 }

@@ -244,6 +244,6 @@ void tck_device_close(struct tck_device *device)
     }
     tck_cuda_driver()->cuDevicePrimaryCtxRelease(device->ordinal);
     pthread_mutex_destroy(&device->lock);
-    free(device->modules);
+    tck_cuda_forget_images(device);
     free(device);
 }

@@ -28,5 +28,7 @@ void tck_cuda_end_setup(struct tck_device *device, CUstreamCaptureMode mode);
 
 /* image.c: unloads what has been loaded. During a set-up. */
 void tck_cuda_unload_images(struct tck_device *device);
+/* ... and gives back what was kept about it. Whether the context works or not, last of all. */
+void tck_cuda_forget_images(struct tck_device *device);
 
 #endif

@@ -10,7 +10,7 @@
 /* Some launches begin with a name: the driver would be asked for it in one image after the other, which takes longer than the launch. */
 struct tck_cuda_found {
     char *name;
-    CUfunction function;
+    struct tck_cuda_kernel kernel;
 };
 
 static size_t count_images(void)
@@ -43,64 +43,92 @@ static CUresult load(struct tck_device *device)
 
 void tck_cuda_unload_images(struct tck_device *device)
 {
-    if (!device->modules)
-        return;
-    for (size_t i = 0; tck_cuda_images[i].name; i++)
+    for (size_t i = 0; device->modules && tck_cuda_images[i].name; i++)
         tck_cuda_driver()->cuModuleUnload(device->modules[i]);
-    free(device->modules);
-    device->modules = NULL;
+}
+
+void tck_cuda_forget_images(struct tck_device *device)
+{
     while (device->found_count)
         free(device->found[--device->found_count].name);
     free(device->found);
     device->found = NULL;
+    free(device->modules);
+    device->modules = NULL;
 }
 
-static CUfunction recall(const struct tck_device *device, const char *name)
+static bool recall(const struct tck_device *device, const char *name, struct tck_cuda_kernel *kernel)
 {
     for (size_t i = 0; i < device->found_count; i++)
-        if (!strcmp(device->found[i].name, name))
-            return device->found[i].function;
-    return NULL;
+        if (!strcmp(device->found[i].name, name)) {
+            *kernel = device->found[i].kernel;
+            return true;
+        }
+    return false;
 }
 
 /* What there is no memory for is looked up again. */
-static void remember(struct tck_device *device, const char *name, CUfunction function)
+static void remember(struct tck_device *device, const char *name, const struct tck_cuda_kernel *kernel)
 {
     struct tck_cuda_found *found = realloc(device->found, (device->found_count + 1) * sizeof(*found));
     if (!found)
         return;
     device->found = found;
     found += device->found_count;
-    *found = (struct tck_cuda_found){.name = strdup(name), .function = function};
+    *found = (struct tck_cuda_found){.name = strdup(name), .kernel = *kernel};
     device->found_count += found->name != NULL;
 }
 
-static CUresult look_up(struct tck_device *device, const char *name, CUfunction *function)
+/* Per thread, from what the driver answers about occupancy: that counts what is reserved besides. */
+static uint32_t registers_of(CUfunction function)
+{
+    enum { REGISTERS = 65536, THREADS = 128 };
+    int blocks = 0;
+    if (tck_cuda_driver()->cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, function, THREADS, 0) != CUDA_SUCCESS || blocks < 1)
+        blocks = 4;
+    return REGISTERS / (THREADS * (uint32_t)blocks);
+}
+
+/*
+ * What counts is what the code was compiled for (state.cuh, tck_stream_order), not what the GPU is: for GPUs without code of their own the
+ * driver translates that of an older architecture.
+ */
+static bool overlaps(CUfunction function)
+{
+    int virtual_architecture = 0;
+    return tck_cuda_driver()->cuFuncGetAttribute(&virtual_architecture, CU_FUNC_ATTRIBUTE_PTX_VERSION, function) == CUDA_SUCCESS &&
+           virtual_architecture >= 90;
+}
+
+static CUresult look_up(struct tck_device *device, const char *name, struct tck_cuda_kernel *kernel)
 {
     CUresult result = device->modules ? CUDA_SUCCESS : load(device);
     if (result != CUDA_SUCCESS)
         return result;
     result = CUDA_ERROR_NOT_FOUND;
     for (size_t i = 0; result == CUDA_ERROR_NOT_FOUND && tck_cuda_images[i].name; i++)
-        result = tck_cuda_driver()->cuModuleGetFunction(function, device->modules[i], name);
-    if (result == CUDA_SUCCESS)
-        remember(device, name, *function);
-    return result;
+        result = tck_cuda_driver()->cuModuleGetFunction(&kernel->function, device->modules[i], name);
+    if (result != CUDA_SUCCESS)
+        return result;
+    kernel->registers = registers_of(kernel->function);
+    kernel->overlaps = overlaps(kernel->function);
+    remember(device, name, kernel);
+    return CUDA_SUCCESS;
 }
 
-int tck_cuda_kernel(struct tck_device *device, const char *name, CUfunction *function)
+int tck_cuda_kernel(struct tck_device *device, const char *name, struct tck_cuda_kernel *kernel)
 {
     CUstreamCaptureMode mode;
     pthread_mutex_lock(&device->lock);
-    *function = recall(device, name);
+    bool known = recall(device, name, kernel);
     pthread_mutex_unlock(&device->lock);
-    if (*function)
+    if (known)
         return 0;
     int code = tck_cuda_begin_setup(device, &mode);
     if (code)
         return code;
     pthread_mutex_lock(&device->lock);
-    CUresult result = look_up(device, name, function);
+    CUresult result = recall(device, name, kernel) ? CUDA_SUCCESS : look_up(device, name, kernel); /* somebody else may have been faster */
     pthread_mutex_unlock(&device->lock);
     tck_cuda_end_setup(device, mode);
     return result == CUDA_ERROR_NOT_FOUND ? TCW_ENOTSUP : tck_cuda_code(result);

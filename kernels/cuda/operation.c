@@ -123,26 +123,18 @@ const char *tck_cuda_type_name(unsigned dtype)
     return dtype == TCW_FP32 ? "fp32" : dtype == TCW_FP16 ? "fp16" : dtype == TCW_BF16 ? "bf16" : NULL;
 }
 
-uint32_t tck_cuda_kernel_registers(CUfunction function)
-{
-    enum { REGISTERS = 65536, THREADS = 128 };
-    int blocks = 0;
-    if (tck_cuda_driver()->cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, function, THREADS, 0) != CUDA_SUCCESS || blocks < 1)
-        blocks = 4;
-    return REGISTERS / (THREADS * (uint32_t)blocks);
-}
-
-struct tck_cuda_target tck_cuda_operation_target(const struct tck_device *device, const struct tck_run *run, uint32_t registers)
+struct tck_cuda_target tck_cuda_operation_target(const struct tck_device *device, const struct tck_run *run,
+                                                 const struct tck_cuda_kernel *kernel)
 {
     const struct tck_device_facts *facts = tck_device_facts(device);
     bool agreed = run->multiprocessors != 0;
     uint32_t compute = agreed ? run->compute : facts->compute;
     return (struct tck_cuda_target){.compute = compute,
                                     .multiprocessors = agreed ? run->multiprocessors : facts->multiprocessors,
-                                    .registers = compute ? registers : 0};
+                                    .registers = compute ? kernel->registers : 0};
 }
 
-static int enqueue(CUfunction function, const struct tck_cuda_shape *shape, bool overlaps, struct tck_cuda_args *args, CUstream stream)
+static int enqueue(const struct tck_cuda_kernel *kernel, const struct tck_cuda_shape *shape, struct tck_cuda_args *args, CUstream stream)
 {
     CUlaunchAttribute attributes[2];
     unsigned count = 0;
@@ -153,8 +145,7 @@ static int enqueue(CUfunction function, const struct tck_cuda_shape *shape, bool
         attributes[count].value.clusterDim.y = 1;
         attributes[count++].value.clusterDim.z = 1;
     }
-    /* Kernels wait for what was before them by themselves, so their blocks may be scheduled while it still runs. */
-    if (overlaps) {
+    if (kernel->overlaps) {
         attributes[count].id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
         attributes[count++].value.programmaticStreamSerializationAllowed = 1;
     }
@@ -168,7 +159,7 @@ static int enqueue(CUfunction function, const struct tck_cuda_shape *shape, bool
                              .hStream = stream,
                              .attrs = attributes,
                              .numAttrs = count};
-    return tck_cuda_code(tck_cuda_driver()->cuLaunchKernelEx(&config, function, parameters, NULL));
+    return tck_cuda_code(tck_cuda_driver()->cuLaunchKernelEx(&config, kernel->function, parameters, NULL));
 }
 
 static int copy(void *target, const void *source, uint64_t bytes, CUstream stream)
@@ -177,8 +168,8 @@ static int copy(void *target, const void *source, uint64_t bytes, CUstream strea
 }
 
 /* One launch; what of its in and out is not aligned is in `staging` meanwhile. */
-static int enqueue_staged(CUfunction function, const struct tck_cuda_shape *shape, bool overlaps, struct tck_cuda_args *args, void *staging,
-                          CUstream stream)
+static int enqueue_staged(const struct tck_cuda_kernel *kernel, const struct tck_cuda_shape *shape, struct tck_cuda_args *args,
+                          void *staging, CUstream stream)
 {
     const uint64_t bytes = args->run.tokens * args->run.row_packs * TCK_CUDA_PACK;
     void *out = args->run.out;
@@ -192,14 +183,13 @@ static int enqueue_staged(CUfunction function, const struct tck_cuda_shape *shap
     if (!is_aligned(out))
         args->run.out = staging;
     if (!code)
-        code = enqueue(function, shape, overlaps, args, stream);
+        code = enqueue(kernel, shape, args, stream);
     return code || args->run.out == out ? code : copy(out, staging, bytes, stream);
 }
 
-int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shape_of, const struct tck_cuda_target *target,
+int tck_cuda_operation_launch(const struct tck_cuda_kernel *kernel, tck_cuda_shape_function *shape_of, const struct tck_cuda_target *target,
                               const struct tck_cuda_args *whole, uint32_t element_bytes, void *staging, CUstream stream)
 {
-    const bool overlaps = target->compute >= 90;
     uint64_t most = MOST_PACKS / whole->run.row_packs;
     struct tck_cuda_args args = *whole;
     int code = 0;
@@ -215,8 +205,7 @@ int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shap
         tck_cuda_operation_cut(&whole->run, element_bytes, first, shape.tokens, &args.run);
         args.run.rounds = shape.rounds;
         args.run.round_packs = shape.round_packs;
-        code = staging ? enqueue_staged(function, &shape, overlaps, &args, staging, stream)
-                       : enqueue(function, &shape, overlaps, &args, stream);
+        code = staging ? enqueue_staged(kernel, &shape, &args, staging, stream) : enqueue(kernel, &shape, &args, stream);
     }
     return code;
 }

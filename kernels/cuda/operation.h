@@ -25,17 +25,15 @@ void tck_cuda_operation_cut(const struct tck_cuda_operation *whole, uint32_t ele
 const char *tck_cuda_form_name(const struct tck_cuda_operation *operation);
 const char *tck_cuda_type_name(unsigned dtype);
 
-/* What is to be known of a kernel for its shape. */
-uint32_t tck_cuda_kernel_registers(CUfunction function);
-
-/* What shapes are made of: as agreed, or where nobody had to agree, this process' GPU. `registers`: of this GPU's kernel. */
-struct tck_cuda_target tck_cuda_operation_target(const struct tck_device *device, const struct tck_run *run, uint32_t registers);
+/* What shapes are made of: as agreed, or where nobody had to agree, this process' GPU. */
+struct tck_cuda_target tck_cuda_operation_target(const struct tck_device *device, const struct tck_run *run,
+                                                 const struct tck_cuda_kernel *kernel);
 
 /*
  * Enqueues all launches of a run. `shape` is asked for each. `staging`: see tck_cuda_comm_launch_staged, NULL: in and out are aligned.
  * 0, EINVAL (the workspace is too small), or what the driver's answer means.
  */
-int tck_cuda_operation_launch(CUfunction function, tck_cuda_shape_function *shape, const struct tck_cuda_target *target,
+int tck_cuda_operation_launch(const struct tck_cuda_kernel *kernel, tck_cuda_shape_function *shape, const struct tck_cuda_target *target,
                               const struct tck_cuda_args *whole, uint32_t element_bytes, void *staging, CUstream stream);
 
 #endif

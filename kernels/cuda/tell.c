@@ -1,16 +1,13 @@
 #include "cuda/tell.h"
 
-#include "cuda/device.h"
-
 int tck_cuda_tell_launch(struct tck_device *device, const struct tck_cuda_end *end, CUstream stream)
 {
     struct tck_cuda_signal signal = tck_cuda_signal_of(end);
     void *parameters[] = {&signal};
-    CUfunction function;
-    int code = tck_cuda_kernel(device, "tck_tell", &function);
+    struct tck_cuda_kernel kernel;
+    int code = tck_cuda_kernel(device, "tck_tell", &kernel);
     if (code)
         return code;
-    /* It waits for what was before it by itself, so it may be scheduled while that still runs. */
     CUlaunchAttribute overlaps = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
                                   .value.programmaticStreamSerializationAllowed = 1};
     CUlaunchConfig config = {.gridDimX = 1,
@@ -21,6 +18,6 @@ int tck_cuda_tell_launch(struct tck_device *device, const struct tck_cuda_end *e
                              .blockDimZ = 1,
                              .hStream = stream,
                              .attrs = &overlaps,
-                             .numAttrs = device->facts.compute >= 90 ? 1 : 0};
-    return tck_cuda_code(tck_cuda_driver()->cuLaunchKernelEx(&config, function, parameters, NULL));
+                             .numAttrs = kernel.overlaps};
+    return tck_cuda_code(tck_cuda_driver()->cuLaunchKernelEx(&config, kernel.function, parameters, NULL));
 }

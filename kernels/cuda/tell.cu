@@ -1,6 +1,6 @@
 /*
  * tck_tell: tells others that everything before it on its stream is over, for operations whose last kernel is not one of ours. One thread,
- * whose kernel begins when the one before it is complete and its results are visible: sooner than the stream itself could write a word.
+ * which goes on when the kernel before it is complete and its results are visible: sooner than the stream itself could write a word.
  */
 #include "signal.cuh"
 

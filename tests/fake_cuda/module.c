@@ -99,6 +99,20 @@ CUresult cuModuleGetFunction(CUfunction *out, CUmodule handle, const char *name)
     return fake_leave(CUDA_SUCCESS);
 }
 
+/* As if compiled for what it runs on. */
+CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction handle)
+{
+    CUresult result = fake_enter("cuFuncGetAttribute", FAKE_INIT);
+    if (result)
+        return result;
+    if (!function_find(handle))
+        return fake_leave(CUDA_ERROR_INVALID_HANDLE);
+    if (attribute != CU_FUNC_ATTRIBUTE_PTX_VERSION)
+        return fake_leave(CUDA_ERROR_NOT_SUPPORTED);
+    *value = 90;
+    return fake_leave(CUDA_SUCCESS);
+}
+
 CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, int value)
 {
     CUresult result = fake_enter("cuFuncSetAttribute", FAKE_INIT);

@@ -482,6 +482,28 @@ static void test_library_fails(void **state)
     world_close(&world);
 }
 
+/* A GPU that is full, or that waits for its clients, has no room and no time to load a kernel: what follows NCCL's work has been loaded. */
+static void test_kernels_are_there(void **state)
+{
+    struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, 8, 64);
+    const struct tcw_ref refs[3] = {client_ref(IN, ROW), client_ref(OUT, ROW), client_ref(IN, ROW)};
+    const struct tcw_sqe head = {.op = TCW_OP_ALL_REDUCE, .plan = 10, .tokens = 1, .ref_count = 3};
+    struct world world;
+    struct group group;
+    (void)state;
+    open_world(&world, &group, 2, 20000);
+    write_faults("cuModuleGetFunction 2\n");
+    desc.flags |= TCW_PLAN_BIAS; /* an epilogue */
+    group_plan(&world, &group, 10, &desc, TCW_STRATEGY_NCCL, false);
+    for (unsigned r = 0; r < 2; ++r)
+        client_ready(&group.members[r], client_submit(&group.members[r], &head, refs));
+    for (unsigned r = 0; r < 2; ++r)
+        assert_int_equal(client_reap(&group.members[r]).result, 0);
+    prove_health(&world, &group, COMMUNICATOR);
+    write_faults("");
+    world_close(&world);
+}
+
 /* Peers that do not come while it connects: it ends in time, or when it is told to. */
 static void test_lonely_communicator(void **state)
 {
@@ -533,6 +555,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_dropped_in_use),
         cmocka_unit_test(test_device_fault),
         cmocka_unit_test(test_library_fails),
+        cmocka_unit_test(test_kernels_are_there),
         cmocka_unit_test(test_lonely_communicator),
     };
     write_faults("");

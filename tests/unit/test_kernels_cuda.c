@@ -324,12 +324,11 @@ static void test_unknown_kernel(void **state)
     need_device();
     if (!strncmp(tck_device_facts(device)->name, "Fake GPU", 8))
         skip(); /* does not look into images, so it has every kernel */
-    CUfunction function;
-    assert_int_equal(tck_cuda_kernel(device, "tck_no_such_kernel", &function), TCW_ENOTSUP);
-    assert_int_equal(tck_cuda_kernel(device, "tck_no_such_kernel", &function), TCW_ENOTSUP);
+    struct tck_cuda_kernel kernel;
+    assert_int_equal(tck_cuda_kernel(device, "tck_no_such_kernel", &kernel), TCW_ENOTSUP);
+    assert_int_equal(tck_cuda_kernel(device, "tck_no_such_kernel", &kernel), TCW_ENOTSUP);
 }
 
-/* Another thread captures in the mode that forbids everything to everybody: the device layer goes on, and the capture stays good. */
 /* Words of either width, the second only where there is one, behind what the stream did before. */
 static void test_tell(void **state)
 {
@@ -367,6 +366,7 @@ static void test_tell(void **state)
     munmap(words, page);
 }
 
+/* Another thread captures in the mode that forbids everything to everybody: the device layer goes on, and the capture stays good. */
 static void test_setup_beside_a_capture(void **state)
 {
     (void)state;

@@ -62,9 +62,7 @@ static int warm_up(struct tcd_cuda_communicator *communicator, uint64_t until_ns
 {
     unsigned char *small = communicator->small.base;
     CUstream stream = communicator->sides.streams[0];
-    /* The first kernel of ours loads all of them, for which the driver may wait for everything that runs. */
-    const struct tck_cuda_box box = {.source = small, .target = small + 64, .row_bytes = 16, .rows = 1};
-    int rc = tck_cuda_copy_launch(communicator->engine->device, &box, 1, stream);
+    int rc = tck_cuda_warm_up(communicator->engine->device, small, stream);
     if (rc < 0) {
         snprintf(text, TCW_TEXT_BYTES, "our kernels cannot be launched: %s", tcw_error_text(rc));
         return rc;

@@ -69,9 +69,7 @@ static int launch_first(struct tck_device *device)
     CUresult result = driver->cuStreamCreateWithPriority(&stream, CU_STREAM_NON_BLOCKING, 0);
     rc = tck_cuda_code(result);
     if (rc == 0) {
-        unsigned char *base = memory.base;
-        const struct tck_cuda_box box = {.source = base, .target = base + 64, .row_bytes = 16, .rows = 1};
-        rc = tck_cuda_copy_launch(device, &box, 1, stream);
+        rc = tck_cuda_warm_up(device, memory.base, stream);
         result = driver->cuStreamSynchronize(stream);
         if (rc == 0)
             rc = tck_cuda_code(result);

@@ -156,8 +156,11 @@ static void enqueue(struct tcd_cuda_lane *lane, struct tcd_cuda_flight *flight)
         tcd_ex_fail(attachment, rc, attachment->rank, flight->taken, text);
         tcd_cuda_communicator_break(communicator, true, text);
     }
-    if (rc != 1 && tck_cuda_tell_launch(attachment->engine->device, &end, stream) < 0)
-        tcd_cuda_lane_die(lane, "kernels can no longer be launched");
+    int told = rc == 1 ? 0 : tck_cuda_tell_launch(attachment->engine->device, &end, stream);
+    if (told < 0) {
+        snprintf(text, sizeof text, "kernels can no longer be launched: %s", tcw_error_text(told));
+        tcd_cuda_lane_die(lane, text);
+    }
     tcd_cuda_sides_enqueued(&communicator->sides, &attachment->page->device, rc < 0 ? 0 : count_step(flight));
     flight->ticket = ticket;
     flight->pieces = tcd_cuda_operation_pieces(&operation);

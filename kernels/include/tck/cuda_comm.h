@@ -50,8 +50,9 @@ void tck_cuda_comm_destroy(struct tck_cuda_comm *comm);
 int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, bool trigger_early);
 
 /*
- * What the end of a run tells others: one or two words, written in this order when everything that the run has written is visible to who
- * sees them. By a kernel, which is some microseconds earlier than what a stream writes. Places in any memory that the GPU reaches.
+ * What the end of a run tells others: one or two words, written in this order when everything that the run has written to memory of this
+ * GPU is visible to who sees them. By a kernel, which is some microseconds earlier than what a stream writes. Words lie in any memory that
+ * the GPU reaches; results elsewhere may take longer than the first of them, not than the second.
  */
 struct tck_cuda_end {
     CUdeviceptr first, second; /* second: 0 none */

@@ -41,7 +41,20 @@ const char *tck_cuda_text(CUresult result, char *text, size_t bytes);
 int tck_cuda_register_host(struct tck_device *device, void *base, uint64_t bytes, CUdeviceptr *address);
 void tck_cuda_unregister_host(struct tck_device *device, void *base);
 
-/* A kernel of the built-in image (all .cu files of kernels/cuda in one fat binary), loaded on first use. */
-int tck_cuda_kernel(struct tck_device *device, const char *name, CUfunction *function);
+/* A kernel of the built-in images, loaded when it is first asked for: the driver may wait for everything that runs then. */
+struct tck_cuda_kernel {
+    CUfunction function;
+    uint32_t registers; /* per thread */
+    bool overlaps;      /* waits by itself for what was before it on its stream, so it may be launched to overlap with that */
+};
+/* 0, ENOTSUP: there is none of this name, or what the driver's answer means. */
+int tck_cuda_kernel(struct tck_device *device, const char *name, struct tck_cuda_kernel *kernel);
+
+/*
+ * Loads the kernels that follow what a library does (copies, epilogues, the one that tells an end), and launches the first of them, so that
+ * nothing of them has to wait or can fail for want of memory later, behind work that waits for others. `scratch`: 256 bytes of the device's
+ * memory, of which something is overwritten. Does not wait for `stream`.
+ */
+int tck_cuda_warm_up(struct tck_device *device, void *scratch, CUstream stream);
 
 #endif
