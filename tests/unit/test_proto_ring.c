@@ -452,7 +452,7 @@ static void test_captured(void **state)
     }
 }
 
-/* What gives up stays given up: a graph that writes its half of the word does not undo it, and the 64 bits are at least what it waits for. */
+/* What gives up stays given up: a graph that writes its half of the word does not undo it, and the whole is what it waits for, or more. */
 static void test_captured_over(void **state)
 {
     const uint64_t bytes = tcw_ring_bytes(8, 8, true);

@@ -79,7 +79,7 @@ int tcd_cuda_captured_remove(struct tcd_ex_attachment *attachment)
     struct tcd_cuda_captured *captured = &captures->slots[attachment->job.request.head.pair];
     if (!captured->plan)
         return TCW_ENOENT;
-    /* The stream has told the client a moment before it told us; a client that is too early waits for its own replay. */
+    /* A kernel has told the client a moment before it told us; a client that is too early waits for its own replay. */
     for (unsigned turn = 0; captured->running; ++turn)
         tcd_cuda_lane_pause(lane, turn);
     for (unsigned i = 0, kept = 0, count = captures->count; i < count; ++i)
@@ -113,10 +113,15 @@ bool tcd_cuda_captured_expected(const struct tcd_ex_attachment *attachment)
 }
 
 /* Whether its stream has come to it. That does not change before it has been served; what is being served, `running` says. */
-static bool begins(const struct tcd_cuda_lane *lane, const struct tcd_cuda_captured *captured)
+static bool begins(struct tcd_cuda_lane *lane, const struct tcd_cuda_captured *captured)
 {
-    const struct tcw_captured *shared = &lane->attachment->ring.captured[captured->index];
-    return !captured->running && atomic_load_explicit(&shared->turn, memory_order_acquire) == TCW_TURN_EXECUTOR;
+    const _Atomic uint32_t *turn = &lane->attachment->ring.captured[captured->index].turn;
+    if (atomic_load_explicit(turn, memory_order_acquire) != TCW_TURN_EXECUTOR)
+        return false;
+    if (!captured->running)
+        return true;
+    tcd_cuda_flights_progress(lane); /* this may be the next replay already: the one before it has ended on the device, but not yet here */
+    return !captured->running && atomic_load_explicit(turn, memory_order_acquire) == TCW_TURN_EXECUTOR;
 }
 
 bool tcd_cuda_captured_poll(struct tcd_ex_attachment *attachment)

@@ -5,8 +5,8 @@
  *
  * Lives in an executor process. The main thread makes and drops it, each in a thread of its own, because both wait for other processes.
  * What the library does there without a limit is a chore: if a peer ends in a bad moment, so does this process, in the end. Workers launch
- * under `lock`, in the order of the log. What has been launched has a ticket: the stream writes it to `ended`, a word in
- * memory of this process alone, so that no client can pretend that its operation has ended.
+ * under `lock`, in the order of the log. What has been launched has a ticket: the last kernel of it writes it to `ended`,
+ * a word in memory of this process alone, so that no client can pretend that its operation has ended.
  */
 #ifndef TCD_CUDA_COMMUNICATOR_H
 #define TCD_CUDA_COMMUNICATOR_H

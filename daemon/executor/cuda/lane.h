@@ -1,7 +1,7 @@
 /*
  * Lane: what an attachment to a CUDA device has besides: the words of its ring, its gate, its communicator, and its flights, the requests
- * that are under way. The worker enqueues a request as soon as all ranks have taken theirs, and completes it when the stream says that it
- * has ended; completions keep the order of the ring.
+ * that are under way. The worker enqueues a request as soon as all ranks have taken theirs, and completes it when a kernel has said that
+ * it has ended; completions keep the order of the ring.
  *
  * Lives in an executor process. The main thread makes it (attach) and frees it (detach); in between the worker alone uses it. Registering
  * with CUDA is taken back by the worker, because that may wait for the device and the main thread must not.

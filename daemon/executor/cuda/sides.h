@@ -3,9 +3,9 @@
  *
  * A GPU feeds its work queues from two sides, and the driver deals them out to streams in turn, as they are made. Where the stream of a
  * client and the stream that serves it wait for each other from different sides, every request costs more than from the same one (H200,
- * MPS): 1 to 3 us where our kernels tell their end, 6 to 8 where the stream does. Which side a client's stream has, nobody says, and a
- * client may use several. So a communicator has a stream on each side, and measures: now and then a few short series of requests run on
- * either, and from then on all on the better one.
+ * MPS): 1 to 3 us, and 6 to 8 when streams still told their end themselves, without a kernel. Which side a client's stream has, nobody
+ * says, and a client may use several. So a communicator has a stream on each side, and measures: now and then a few short series of
+ * requests run on either, and from then on all on the better one.
  *
  * What is measured is the time between the end of a kernel of ours and the beginning of the next, from the records that kernels write: it
  * is this rank's alone, while kernels themselves last until the slowest rank has come. NCCL writes no records; where it runs everything,

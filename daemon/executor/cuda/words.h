@@ -11,8 +11,7 @@
  * in host or in device memory, and 20 while an ordinary kernel ran, hurt nobody. And a kernel of ours that waits for a client holds a place
  * on a multiprocessor that a cooperative kernel of this client may need first.
  *
- * Words in device memory gain nothing while the stream says that an operation is over, and 2 us where its kernel does. But what waits for
- * them can be released through CUDA alone, which the control process has not.
+ * Words in device memory would gain 2 us. But what waits for them can be released through CUDA alone, which the control process has not.
  *
  * Lives in an executor process, part of a lane; opened by the main thread, used and closed by the worker.
  */

@@ -53,13 +53,13 @@ struct tcw_ring_header {
 /*
  * CUDA devices: how the stream of a client and the stream of its executor wait for each other, one pair per request in flight, registered
  * with CUDA by both. A request with running number s (64 bits, from 1; sqe.sequence has its low half) on pair p: the client's stream raises
- * words[p].ready to s when the inputs are there, the executor's stream raises words[p].done to s when the outputs are. Numbers only grow;
+ * words[p].ready to s when the inputs are there, an executor's kernel raises words[p].done to s when the outputs are. Numbers only grow;
  * waits are for "at least". Whoever gives up a request raises the words by a plain store, which needs no CUDA: no stream ever waits for a
  * process that is gone.
  */
 struct tcw_words {
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t ready; /* client's stream; executor and control process when they give up */
-    _Alignas(TCW_TWO_LINES) _Atomic uint64_t done;  /* executor's stream; client and control process when they give up */
+    _Alignas(TCW_TWO_LINES) _Atomic uint64_t done;  /* executor's kernels; client and control process when they give up */
 };
 
 /*
@@ -75,7 +75,8 @@ struct tcw_words {
  *
  * Whoever gives up (executor, control process, client) sets `over`, the high half of what graphs wait for, for all k and for ever: graphs
  * write the low half alone. So no replay can undo it, streams pass at once, and so does every later replay, without anybody who would have
- * to look after them. Had both been one word, a replay that begins when the one before it is released would wait for a process that is gone.
+ * to look after them. Had both been one word, a replay that begins when the one before it is released would wait for a process that is
+ * gone.
  *
  * Order: an entry in the ring is posted by the host at once, the turn of a graph's request changes when its stream comes to it. An executor
  * that keeps captured requests, or serves several rings with one communicator, therefore takes an entry only when its `ready` word is
@@ -91,7 +92,7 @@ enum {
 };
 
 struct tcw_captured {
-    _Alignas(TCW_TWO_LINES) _Atomic uint32_t turn; /* client's graphs and executor's stream, one after the other */
+    _Alignas(TCW_TWO_LINES) _Atomic uint32_t turn; /* client's graphs and executor's kernels, in turns */
     _Atomic uint32_t over;                         /* whoever gives up: 1 */
 };
 

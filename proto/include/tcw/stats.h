@@ -109,7 +109,7 @@ typedef enum tcw_stats_kind { TCW_STATS_COUNTER = 1, TCW_STATS_GAUGE = 2, TCW_ST
     TEXT(name, TCW_STATS_TEXT, "name")                                                                                                     \
     TEXT(origin, TCW_STATS_TEXT, "configured or made by members")                                                                          \
     TEXT(problem, TCW_TEXT_BYTES, "broken: why, in words")                                                                                 \
-    U64(communicator, ID, "", "communicator of its served operations on GPUs, 0 none yet")
+    U64(communicator, ID, "", "communicator of its served operations on GPUs, 0 none yet; may have ended")
 
 #define TCW_STATS_MEMBER_FIELDS(U64, TEXT, ARRAY)                                                                                          \
     U64(group, ID, "", "group id")                                                                                                         \
