@@ -1,4 +1,4 @@
-/* What executors of CUDA devices enqueue before a client's stream has come to it, and what not: behind a long operation nothing, without MPS. */
+/* What executors of CUDA devices enqueue before a client's stream has come to it: without MPS, nothing behind a long operation. */
 #include "executor_cuda_fixture.h"
 
 #include <time.h>
@@ -26,7 +26,7 @@ static uint64_t taken(const struct scene *scene, unsigned rank)
     return atomic_load(&scene->group.gate->ranks[rank].taken);
 }
 
-/* A long request is under way, and waits for the inputs of rank 1. A short one has been posted behind it, and both executors have seen it. */
+/* A long request is under way and waits for the inputs of rank 1. A short one has been posted behind it; both executors have seen it. */
 static void begin(struct scene *scene, bool mps)
 {
     const struct tcw_plan_desc desc = plan_all_reduce(TCW_FP32, TCW_FUSION_NONE, LONG / ROW, ROW / sizeof(float));
