@@ -23,8 +23,8 @@ static bool has_company(const struct tcd_cuda_communicator *communicator)
 
 /*
  * Whether it would wait in the stream while a long operation is running. Where processes share the GPU by turns, without MPS, a work queue
- * that has come to such a wait counts as idle, and others get the GPU in the midst of the operation: messages of 64 and 256 MB have taken
- * twice to five times as long (H200).
+ * that has come to such a wait seems to count as idle, and others to get the GPU in the midst of the operation: messages of 64 and 256 MB
+ * have taken twice to five times as long (H200).
  */
 static bool is_behind_long(const struct tcd_cuda_lane *lane)
 {
