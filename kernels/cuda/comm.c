@@ -82,13 +82,16 @@ static int load_kernels(struct tck_cuda_comm *comm)
     for (int family = 0; family < count && !code; family++)
         for (int form = 0; form < FORMS && !code; form++)
             for (unsigned type = 0; type < TYPES && !code; type++) {
-                if (n == 1)
-                    snprintf(name, sizeof(name), "tck_epilogue_%s_%s", tck_cuda_type_name(type), forms[form]);
-                else if (family >= NVLS_ONESHOT)
+                struct tck_cuda_kernel *kernel = &comm->kernels[family][form][type];
+                if (n == 1) {
+                    code = tck_cuda_epilogue_kernel(comm->device, type, form != 0, kernel);
+                    continue;
+                }
+                if (family >= NVLS_ONESHOT)
                     snprintf(name, sizeof(name), "tck_%s_%s_%s", families[family].name, tck_cuda_type_name(type), forms[form]);
                 else
                     snprintf(name, sizeof(name), "tck_%s_%s_%s_%s", families[family].name, tck_cuda_type_name(type), forms[form], ranks);
-                code = tck_cuda_kernel(comm->device, name, &comm->kernels[family][form][type]);
+                code = tck_cuda_kernel(comm->device, name, kernel);
             }
     if (!code && n > 1)
         code = tck_cuda_kernel(comm->device, "tck_finalize", &comm->finalize);

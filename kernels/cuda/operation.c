@@ -113,11 +113,6 @@ void tck_cuda_operation_cut(const struct tck_cuda_operation *whole, uint32_t ele
         part->flags |= TCK_CUDA_LAST;
 }
 
-const char *tck_cuda_form_name(const struct tck_cuda_operation *operation)
-{
-    return operation->residual_in ? "norm" : "plain";
-}
-
 const char *tck_cuda_type_name(unsigned dtype)
 {
     return dtype == TCW_FP32 ? "fp32" : dtype == TCW_FP16 ? "fp16" : dtype == TCW_BF16 ? "bf16" : NULL;

@@ -21,9 +21,11 @@ int tck_cuda_operation_prepare_staged(const struct tck_run *run, struct tck_cuda
 void tck_cuda_operation_cut(const struct tck_cuda_operation *whole, uint32_t element_bytes, uint64_t first, uint64_t tokens,
                             struct tck_cuda_operation *part);
 
-/* "plain" or "norm", and the type as kernels are named; NULL for types that kernels do not take. */
-const char *tck_cuda_form_name(const struct tck_cuda_operation *operation);
+/* The type as kernels are named; NULL for types that kernels do not take. */
 const char *tck_cuda_type_name(unsigned dtype);
+
+/* The kernel of a group of one, which is also the epilogue behind a library's sum; `norm`: the row form. As tck_cuda_kernel. */
+int tck_cuda_epilogue_kernel(struct tck_device *device, unsigned dtype, bool norm, struct tck_cuda_kernel *kernel);
 
 /* What shapes are made of: as agreed, or where nobody had to agree, this process' GPU. */
 struct tck_cuda_target tck_cuda_operation_target(const struct tck_device *device, const struct tck_run *run,

@@ -2,23 +2,16 @@
 
 #include <tcw/types.h>
 
-#include <stdio.h>
-
 enum { COPIED = 16, TOLD_AT = 128 };
 
 /* Of all types that there are. */
 static int load_epilogues(struct tck_device *device)
 {
-    static const char *const forms[] = {"plain", "norm"};
     struct tck_cuda_kernel kernel;
-    const char *type;
-    char name[64];
     int code = 0;
     for (unsigned dtype = 0; dtype < TCW_DTYPE_COUNT && code == 0; dtype++)
-        for (unsigned i = 0; (type = tck_cuda_type_name(dtype)) && i < 2 && code == 0; i++) {
-            snprintf(name, sizeof(name), "tck_epilogue_%s_%s", type, forms[i]);
-            code = tck_cuda_kernel(device, name, &kernel);
-        }
+        for (unsigned norm = 0; tck_cuda_type_name(dtype) && norm < 2 && code == 0; norm++)
+            code = tck_cuda_epilogue_kernel(device, dtype, norm, &kernel);
     return code;
 }
 
