@@ -25,8 +25,8 @@ enum { TCK_CUDA_STAGED_PACKS = 4 << 20 }; /* TCK_CUDA_STAGED_BYTES */
  *   one-shot, two-shot   blocks (clusters) wait for those of the same number, or of the same part of the shards, and for no others. So
  *                        it is enough that one such set at a time finds room, and grids may be larger than what does. With different grids
  *                        a block waits for peers' blocks that have not begun and cannot before it ends, wherever not all of a grid is
- *                        there at once: two-shot without a norm and more packs than threads, grids of a tuning table, clusters that do
- *                        not all fit. It takes the deadline to end that
+ *                        there at once: sums without a norm and more packs than find threads, grids of a tuning table, clusters
+ *                        that do not all fit. It takes the deadline to end that
  *   nvls, ub-finalize    the same; their grids are made of constants and of the message, their clusters as the others'
  *
  * Besides, a share that is smaller than what a grid was made for only makes it slower. Tokens, ranks, buffers, strategy and `blocks` come

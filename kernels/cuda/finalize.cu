@@ -72,7 +72,8 @@ extern "C" __global__ void __launch_bounds__(512) tck_finalize(const __grid_cons
     const bool local = args.run.flags & TCK_CUDA_LOCAL;
     uint64_t dirty = ranks + args.link.nranks;
     tck_args_touch(args);
-    tck_stream_order(args.run);
+    tck_stream_order();
+    tck_stream_release(args.run);
     struct tck_turn turn = tck_turn_begin(args.link);
     turn.dead = __syncthreads_or(turn.dead); /* all or none come to the barriers below */
     const bool exchanges = !local && !turn.dead;

@@ -317,7 +317,8 @@ template <class T, class Form, bool ROWS> TCK_DEVICE void tck_nvls_run(const str
     tck_args_touch(args);
     if (ROWS)
         tck_cluster_begin(walk.place, &sums);
-    tck_stream_order(args.run);
+    tck_stream_order();
+    tck_stream_release(args.run);
     struct tck_turn turn = tck_turn_begin(args.link);
     turn.dead = __syncthreads_or(turn.dead); /* all or none offer, and come to the barriers there */
     const bool begins = !turn.dead;

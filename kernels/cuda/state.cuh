@@ -58,11 +58,18 @@ TCK_DEVICE void tck_args_touch(const struct tck_cuda_args &args)
         asm volatile("nanosleep.u32 0;");
 }
 
-/* Waits until everything that the stream did before is visible, then lets the next kernel of the stream be scheduled if that is wanted. */
-TCK_DEVICE void tck_stream_order(const struct tck_cuda_operation &run)
+/* Waits until everything that the stream did before is visible. */
+TCK_DEVICE void tck_stream_order()
 {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* Lets the next kernel of the stream be scheduled, if that is wanted: once every thread has done so or ended. */
+TCK_DEVICE void tck_stream_release(const struct tck_cuda_operation &run)
+{
+#if __CUDA_ARCH__ >= 900
     if (run.flags & TCK_CUDA_TRIGGER_EARLY)
         asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif

@@ -71,21 +71,25 @@ template <class T, int NR> struct tck_rows_flow {
     TCK_MEMBER void finish(uint32_t at)
     {
         const struct tck_cuda_operation &run = two.run;
+        const bool own = shard == two.rank();
         const uint32_t row_packs = run.row_packs, in_message = (begin + at) * row_packs;
         uint4 u = make_uint4(0, 0, 0, 0);
         float squares = 0;
 #pragma unroll 1
         for (uint32_t step = 0; step < place.steps; step++) {
             const uint32_t pack = pack_of(step), in_shard = at * row_packs + pack;
-            if (pack >= row_packs)
-                continue;
-            const uint4 residual = ((const uint4 *)run.residual_in)[in_message + pack];
-            if (shard == two.rank()) {
-                u = tck_sendable(two.template reduce<T>(in_shard, ((const uint4 *)run.in)[in_message + pack]));
-                two.broadcast(in_shard, u);
-            } else {
-                u = two.receive(1, shard, in_shard);
+            const bool mine = pack < row_packs;
+            uint4 residual = make_uint4(0, 0, 0, 0);
+            if (mine) {
+                residual = ((const uint4 *)run.residual_in)[in_message + pack];
+                u = own ? tck_sendable(two.template reduce<T>(in_shard, ((const uint4 *)run.in)[in_message + pack]))
+                        : two.receive(1, shard, in_shard);
             }
+            __syncwarp(); /* waits take a warp apart, and it would do all that follows lane by lane */
+            if (!mine)
+                continue;
+            if (own)
+                two.broadcast(in_shard, u);
             if (run.bias)
                 u = T::add(u, ((const uint4 *)run.bias)[pack]);
             u = T::add(u, residual);
@@ -137,7 +141,8 @@ template <class T, int NR> TCK_DEVICE void tck_twoshot_norm(const struct tck_cud
     struct tck_rows_flow<T, NR> flow(args, place, sums, NR ? NR : args.link.nranks);
     tck_args_touch(args);
     tck_cluster_begin(place, &sums);
-    tck_stream_order(args.run);
+    tck_stream_order();
+    tck_stream_release(args.run);
     flow.all(start);
 }
 

@@ -78,7 +78,8 @@ template <class T, int NR> TCK_DEVICE void tck_twoshot_plain(const struct tck_cu
     const uint64_t start = tck_global_ns();
     struct tck_plain_flow<T, NR> flow(args, (uint32_t)args.run.tokens * args.run.row_packs, NR ? NR : args.link.nranks);
     tck_args_touch(args);
-    tck_stream_order(args.run);
+    tck_stream_order();
+    tck_stream_release(args.run);
     flow.all(start);
 }
 

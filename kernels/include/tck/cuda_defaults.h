@@ -13,9 +13,9 @@
 #include <tcw/types.h>
 
 #define TCK_CUDA_DEFAULTS(TCK_CUDA_DEFAULT)                                                                                                \
-    TCK_CUDA_DEFAULT(2, false, 4736 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                        \
+    TCK_CUDA_DEFAULT(2, false, 16384 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                       \
     TCK_CUDA_DEFAULT(2, false, UINT64_MAX, TCW_STRATEGY_TWOSHOT, 0)                                                                        \
-    TCK_CUDA_DEFAULT(2, true, 2240 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                         \
+    TCK_CUDA_DEFAULT(2, true, 6144 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                         \
     TCK_CUDA_DEFAULT(2, true, UINT64_MAX, TCW_STRATEGY_TWOSHOT, 0)                                                                         \
     TCK_CUDA_DEFAULT(4, false, 160 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                         \
     TCK_CUDA_DEFAULT(4, false, UINT64_MAX, TCW_STRATEGY_TWOSHOT, 0)                                                                        \
