@@ -24,10 +24,10 @@ static const struct goal goals[] = {
 };
 
 /*
- * Measured on H200: a kernel behind another in a graph, a flag to a peer, what a GPU sends at most while all send to all (359 GB/s between
- * two of them, 355 among four, whatever the form of the stores).
+ * Measured on H200: from the end of a kernel to the work of the next one, whose blocks stand ready by then; a flag to a peer; what a GPU
+ * sends at most while all send to all (359 GB/s between two of them, 355 among four, whatever the form of the stores).
  */
-#define LAUNCH_US    1.1
+#define LAUNCH_US    0.5
 #define HOP_US       0.9
 #define BYTES_PER_US 360e3
 
