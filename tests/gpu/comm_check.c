@@ -36,22 +36,34 @@ static uint64_t draw(struct draw *d, uint64_t below)
     return (d->state >> 33) % below;
 }
 
-static uint64_t draw_tokens(struct draw *d, uint32_t nranks, uint64_t hidden)
+/*
+ * Where ranks share GPUs, each time that a block waits for its peers costs them a turn of each process, a millisecond: what makes thousands
+ * of turns is left to ranks with GPUs of their own.
+ */
+static bool takes_turns(const struct comm_board *board)
 {
+    return board->gpus < board->nranks;
+}
+
+static uint64_t draw_tokens(struct draw *d, const struct comm_board *board, uint64_t hidden)
+{
+    const uint32_t nranks = board->nranks;
+    const uint64_t most = (12u << 20) / (hidden * 4);
     const uint64_t list[] = {1, nranks - 1, nranks, nranks + 1, 4, 15, 32, 33, 64, 128, 129, 257, 0};
     uint64_t tokens = list[draw(d, COUNT(list))];
     if (!tokens) /* now and then a large message */
-        tokens = 1 + draw(d, (12u << 20) / (hidden * 4));
+        tokens = 1 + draw(d, takes_turns(board) && most > 1024 ? 1024 : most);
     return tokens ? tokens : 1;
 }
 
 /* What a strategy really does where the case's own values must differ: which sums and squares are expected. */
-static void draw_case(struct draw *d, uint32_t nranks, struct comm_case *test, unsigned *strategy)
+static void draw_case(struct draw *d, const struct comm_board *board, struct comm_case *test, unsigned *strategy)
 {
+    const uint32_t nranks = board->nranks;
     do {
         unsigned dtype = dtypes[draw(d, COUNT(dtypes))], fusion = fusions[draw(d, COUNT(fusions))];
         uint64_t hidden = d->number % 17 == 16 ? 8 * (1 + draw(d, 3000)) : hiddens[draw(d, COUNT(hiddens))];
-        uint64_t tokens = draw_tokens(d, nranks, hidden);
+        uint64_t tokens = draw_tokens(d, board, hidden);
         uint32_t flags = (draw(d, 2) ? TCW_PLAN_ACC_FP32 : 0) | (draw(d, 4) ? 0 : TCW_PLAN_BIAS);
         *strategy = strategies[draw(d, COUNT(strategies))];
         *test = (struct comm_case){
@@ -214,7 +226,7 @@ static void run_case(struct comm_rank *self, const struct comm_case *test, unsig
     struct comm_lists lists;
     struct tck_run run;
     uint64_t way = draw(d, COUNT(ways)), late = draw(d, self->nranks);
-    uint32_t blocks = draw(d, 4) ? 0 : (uint32_t)(1 + draw(d, 64));
+    uint32_t blocks = draw(d, 4) ? 0 : (uint32_t)((takes_turns(self->board) ? 16 : 1) + draw(d, 64));
     comm_rank_grow(self, &test->desc);
     comm_rank_run(self, &test->desc, strategy, test->tokens, &lists, &run);
     run.blocks = blocks;
@@ -257,7 +269,7 @@ static int check_rank(struct comm_board *board, uint32_t rank, void *arg)
         comm_board_barrier(board);
         if (!atomic_load(&board->go))
             break;
-        draw_case(&d, board->nranks, &test, &strategy);
+        draw_case(&d, board, &test, &strategy);
         comm_reference_fill(board, rank, &test);
         comm_board_barrier(board);
         comm_reference_compute(board, rank, &test);
