@@ -22,7 +22,8 @@ static int usage(void)
         "                  [--large] [--no-nccl] [--eager] [--json FILE] [--label TEXT]\n"
         "  check   random cases against the reference, for S seconds; --gpus N: the ranks share so many GPUs, which then take turns\n"
         "          between their kernels (not under MPS, where kernels that wait for each other may not find room side by side)\n"
-        "  time    each strategy, and NCCL beside it\n"
+        "  time    each strategy, and NCCL beside it; --gpus N: up to 256 KB and without NCCL, on GPUs that are shared under MPS, where\n"
+        "          kernels for more ranks than there are GPUs can be compared with each other, and with nothing else\n"
         "  sweep   strategies and grids over sizes\n"
         "  kill    kills or stops one rank after another, and forms the group anew each time: for S seconds, or N times (--soak N);\n"
         "          --spares N: processes per GPU that have opened it and wait to take a dead rank's place\n");

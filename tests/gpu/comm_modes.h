@@ -13,7 +13,7 @@ struct comm_options {
     uint32_t ranks;
     uint32_t seconds;  /* check, kill: how long to draw cases, to kill; every mode: at most about thrice that */
     uint64_t seed;     /* check */
-    uint32_t gpus;     /* check: how many GPUs the ranks share; 0: each has one of its own */
+    uint32_t gpus;     /* check, time, sweep: how many GPUs the ranks share; 0: each has one of its own */
     bool long_sizes;   /* time: up to 32 MB instead of 8 */
     bool nccl;         /* time: measure the library beside ours */
     bool eager;        /* time, sweep: enqueued one by one instead of captured; the library is captured always */
