@@ -24,7 +24,7 @@ static void shape_plain(const struct tck_cuda_args *args, const struct tck_cuda_
     uint32_t threads = target->few_blocks ? COUNTED : NARROWEST;
     while (threads < WIDEST_PLAIN && (packs + threads - 1) / threads > (threads < NARROW ? SPREAD : target->multiprocessors))
         threads *= 2;
-    /* a pack for each thread, though the last blocks of a long message find room only when the first have ended: see oneshot_plain.cuh */
+    /* a pack for each thread, though the last blocks of a long message find room only when the first have ended: see family.h */
     most = args->link.nranks > 1 ? TCK_CUDA_MOST_BLOCKS : tck_cuda_resident(target, threads);
     blocks = least((packs + threads - 1) / threads, target->blocks ? target->blocks : most);
     shape->grid = (uint32_t)least(blocks, TCK_CUDA_MOST_BLOCKS);

@@ -60,7 +60,7 @@ TCK_DEVICE uint4 tck_collect(const struct tck_cuda_args &args, const struct tck_
 #pragma unroll
             for (uint32_t i = 0; i < CHUNK; i++)
                 missing = tck_has_arrived(v[i]) ? missing : first + i;
-            if (missing == TCK_NOBODY || turn.dead || tck_give_up(args.link, turn, &patience, missing))
+            if (missing == TCK_NOBODY || turn.dead || tck_give_up(args.link, turn, &patience, missing, N != 2))
                 break;
         }
 #pragma unroll

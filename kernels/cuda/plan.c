@@ -11,7 +11,7 @@
 enum {
     WORKSPACE_UNIT = 8 << 20,
     MOST_BUFFER_BYTES = 48 << 20,     /* longer messages take several launches, each of which costs about 4 us */
-    LONGEST_ONE_SHOT_BYTES = 4 << 20, /* of AUTO: above, two-shot or a library wins with any number of ranks */
+    LONGEST_ONE_SHOT_BYTES = 4 << 20, /* of AUTO with more than two ranks; two of them need no more than for a two-shot */
     ROWS_OF_TWO_SHOT = 12,            /* two stages of some rows of every shard */
 };
 

@@ -66,7 +66,7 @@ TCK_DEVICE void tck_stream_order()
 #endif
 }
 
-/* Lets the next kernel of the stream be scheduled, if that is wanted: once every thread has done so or ended. */
+/* Lets the next kernel of the stream be scheduled, if that is wanted: once a thread of every block has done so, or the block has ended. */
 TCK_DEVICE void tck_stream_release(const struct tck_cuda_operation &run)
 {
 #if __CUDA_ARCH__ >= 900

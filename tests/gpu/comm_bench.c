@@ -24,7 +24,7 @@ static int usage(void)
         "          between their kernels (not under MPS, where kernels that wait for each other may not find room side by side)\n"
         "  time    each strategy, and NCCL beside it; --gpus N: up to 256 KB and without NCCL, on GPUs that are shared under MPS, where\n"
         "          kernels for more ranks than there are GPUs can be compared with each other, and with nothing else\n"
-        "  sweep   strategies and grids over sizes\n"
+        "  sweep   strategies and grids over sizes; --gpus N: as for time\n"
         "  kill    kills or stops one rank after another, and forms the group anew each time: for S seconds, or N times (--soak N);\n"
         "          --spares N: processes per GPU that have opened it and wait to take a dead rank's place\n");
     return 2;

@@ -84,8 +84,8 @@ static void print_row(const struct comm_rank *rank, const struct table *table, c
 
 static void print_table(const struct comm_rank *rank, const struct table *table)
 {
-    printf("%u x %s, us per operation%s (blocks; 0: own rule)\n", rank->nranks, tck_device_facts(rank->device)->name,
-           table->options->eager ? ", eager" : "");
+    printf("%u ranks on %u x %s, us per operation%s (blocks; 0: own rule)\n", rank->nranks, rank->board->gpus,
+           tck_device_facts(rank->device)->name, table->options->eager ? ", eager" : "");
     printf("%-6s %9s  %14s  %14s  %8s  %8s  %5s  %5s\n", "form", "bytes", "one-shot", "two-shot", "wire", "NCCL", "ratio", "want");
     for (int form = 0; form < COMM_FORM_COUNT; form++)
         for (int size = 0; size < SIZES; size++)
@@ -101,12 +101,12 @@ static void write_json(const struct comm_rank *rank, const struct table *table)
         perror(table->options->json);
         return;
     }
-    fprintf(
-        file,
-        "{\"label\": \"%s\", \"gpu\": \"%s\", \"ranks\": %u, \"compute\": %u, \"multiprocessors\": %u, \"cuda_driver\": %u, \"nccl\": %d,\n"
-        " \"dtype\": \"bf16\", \"hidden\": %d, \"graph_operations\": %d, \"replays\": %u, \"launch_us\": %.3f,\n \"points\": [\n",
-        table->options->label, facts->name, rank->nranks, facts->compute, facts->multiprocessors, facts->driver, table->nccl_version,
-        COMM_TIMED_HIDDEN, COMM_GRAPH_OPERATIONS, table->options->replays, table->launch_us);
+    fprintf(file,
+            "{\"label\": \"%s\", \"gpu\": \"%s\", \"ranks\": %u, \"gpus\": %u, \"compute\": %u, \"multiprocessors\": %u, \"cuda_driver\": "
+            "%u, \"nccl\": %d,\n"
+            " \"dtype\": \"bf16\", \"hidden\": %d, \"graph_operations\": %d, \"replays\": %u, \"launch_us\": %.3f,\n \"points\": [\n",
+            table->options->label, facts->name, rank->nranks, rank->board->gpus, facts->compute, facts->multiprocessors, facts->driver,
+            table->nccl_version, COMM_TIMED_HIDDEN, COMM_GRAPH_OPERATIONS, table->options->replays, table->launch_us);
     for (unsigned i = 0; i < table->count; i++) {
         const struct comm_point *point = &table->points[i];
         fprintf(file, "  {\"form\": \"%s\", \"bytes\": %llu, \"strategy\": \"%s\", \"blocks\": %u, \"us\": %.3f}%s\n",
@@ -160,7 +160,7 @@ static int time_rank(struct comm_board *board, uint32_t number, struct table *ta
         return code;
     comm_board_barrier(board);
     comm_timing_prepare(&rank, sizes[count - 1] / 2 / COMM_TIMED_HIDDEN);
-    if (table->options->nccl && board->gpus == board->nranks)
+    if (table->options->nccl && board->gpus >= board->nranks)
         nccl = comm_nccl_open(&rank);
     table->nccl_version = nccl ? comm_nccl_version(nccl) : 0;
     const uint64_t end = tcw_now_ns() + table->options->seconds * UINT64_C(1000000000);

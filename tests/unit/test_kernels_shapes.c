@@ -132,6 +132,41 @@ static void test_long_messages_come_in_waves(void **state)
     assert_true(shape.grid > 3 * h200.multiprocessors);
 }
 
+/* A thread of a one-shot has one pack too, as long as there are blocks; alone, where nobody is waited for, it may have many. */
+static void test_one_shots_come_in_waves(void **state)
+{
+    (void)state;
+    struct tck_cuda_args args = make_args(2, 512, 8192, false);
+    struct tck_cuda_shape shape;
+    args.run.row_packs = 1; /* as messages without rows are cut */
+    for (uint64_t packs = 512; packs <= 4 << 20; packs *= 2) {
+        args.run.tokens = packs;
+        assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
+        assert_true(shape.grid <= TCK_CUDA_MOST_BLOCKS && shape.threads <= 512);
+        if (packs <= 512 * TCK_CUDA_MOST_BLOCKS && shape.tokens == packs)
+            assert_true((uint64_t)shape.grid * shape.threads >= packs);
+    }
+    args.link.nranks = 1;
+    assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
+    assert_true(shape.grid <= tck_cuda_resident(&h200, shape.threads));
+}
+
+/* All rows of a one-shot at once if they find room; else fewer take turns than would find it. */
+static void test_rows_take_turns(void **state)
+{
+    (void)state;
+    struct tck_cuda_args args = make_args(2, 64, 8192, true);
+    struct tck_cuda_shape shape;
+    assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
+    assert_int_equal(shape.grid, 64 * shape.cluster);
+    args.run.tokens = 256;
+    assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
+    assert_in_range(shape.grid * shape.threads, 512 * h200.multiprocessors / 2, 512 * h200.multiprocessors);
+    args.link.nranks = 1;
+    assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
+    assert_true(shape.grid * shape.threads > 512 * h200.multiprocessors);
+}
+
 /* As clients of MPS may have: the blocks of a part, which wait for each other, are there at the same time. */
 static void test_few_multiprocessors(void **state)
 {
@@ -184,7 +219,9 @@ static void test_mixed_models(void **state)
         assert_int_equal(tck_cuda_oneshot_shape(&args, &mixed, &one), 0);
         assert_int_equal(two.cluster, 1);
         assert_int_equal(one.cluster, 1);
-        assert_true(one.grid * one.threads <= 512 * mixed.multiprocessors);
+        /* rows that do not find room at once take turns; packs come in waves of blocks */
+        assert_true(norm ? one.grid * one.threads <= 512 * mixed.multiprocessors : one.grid * one.threads >= 300 * 8192 / BF16_PACK);
+        assert_true(one.grid <= TCK_CUDA_MOST_BLOCKS);
     }
     assert_int_equal(tck_cuda_resident(&mixed, 512), 108);
 }
@@ -232,10 +269,16 @@ static void test_launches_can_be_staged(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_launch_is_possible),    cmocka_unit_test(test_all_ranks_cut_alike),
-        cmocka_unit_test(test_long_messages_come_in_waves), cmocka_unit_test(test_few_multiprocessors),
-        cmocka_unit_test(test_clusters_of_shares),          cmocka_unit_test(test_mixed_models),
-        cmocka_unit_test(test_short_messages_are_spread),   cmocka_unit_test(test_a_row_must_fit),
+        cmocka_unit_test(test_every_launch_is_possible),
+        cmocka_unit_test(test_all_ranks_cut_alike),
+        cmocka_unit_test(test_long_messages_come_in_waves),
+        cmocka_unit_test(test_one_shots_come_in_waves),
+        cmocka_unit_test(test_rows_take_turns),
+        cmocka_unit_test(test_few_multiprocessors),
+        cmocka_unit_test(test_clusters_of_shares),
+        cmocka_unit_test(test_mixed_models),
+        cmocka_unit_test(test_short_messages_are_spread),
+        cmocka_unit_test(test_a_row_must_fit),
         cmocka_unit_test(test_launches_can_be_staged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
