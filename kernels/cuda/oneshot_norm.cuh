@@ -69,7 +69,7 @@ template <class T, int N> struct tck_oneshot_rows {
     }
 
     /* Bias and residual, to a sum: u, stored. */
-    TCK_MEMBER uint4 finish(uint32_t row, uint32_t of_row, uint4 sum, uint4 residual) const
+    TCK_MEMBER uint4 add_residual(uint32_t row, uint32_t of_row, uint4 sum, uint4 residual) const
     {
         if (run.bias)
             sum = T::add(sum, ((const uint4 *)run.bias)[of_row]);
@@ -91,12 +91,13 @@ template <class T, int N> struct tck_oneshot_rows {
             u = collect(row, pack, o.mine);
         __syncwarp(); /* waits take a warp apart, and it would do all that follows lane by lane */
         if (mine) {
-            u = finish(row, pack, u, o.residual);
+            u = add_residual(row, pack, u, o.residual);
             *squares = tck_pack_squares<T>(run, u);
         }
         return u;
     }
 
+    /* Leaves u in residual_out. */
     TCK_MEMBER void sum_long(uint32_t row, float *squares) const
     {
         push(row + stride);
@@ -106,12 +107,13 @@ template <class T, int N> struct tck_oneshot_rows {
             if (of_row >= run.row_packs)
                 continue;
             const struct tck_operands o = load(row, of_row);
-            const uint4 u = finish(row, of_row, collect(row, of_row, o.mine), o.residual);
+            const uint4 u = add_residual(row, of_row, collect(row, of_row, o.mine), o.residual);
             *squares = __fadd_rn(*squares, tck_pack_squares<T>(run, u));
         }
     }
 
-    TCK_MEMBER void row(uint32_t row)
+    /* A row, from its sum on. */
+    TCK_MEMBER void finish(uint32_t row)
     {
         uint4 u = {};
         float squares = 0;
@@ -155,7 +157,7 @@ template <class T, int N> struct tck_oneshot_rows {
         factor = tck_quant_factor(run);
 #pragma unroll 1
         for (uint32_t at = own; at < rows; at += stride)
-            row(at);
+            finish(at);
         if (N != 1)
             tck_turn_leave(args, turn, entry, tck_dirty_behind(args), blockIdx.x == 0, start_ns);
         else if (first)
