@@ -104,6 +104,10 @@ int main(int argc, char **argv)
         mode++;
     if (mode == MODES || parse(argc - 1, argv + 1, &options))
         return usage();
+    if (options.gpus && modes[mode].run == comm_kill) {
+        fprintf(stderr, "comm_bench: kill takes no --gpus: a victim's GPU must be its own\n");
+        return usage();
+    }
     if (!options.ranks)
         options.ranks = comm_gpu_count();
     if (options.ranks < 2) {

@@ -40,10 +40,11 @@ static struct tcw_member_page *map_page(uint32_t rank, uint32_t nranks)
     return base;
 }
 
-struct comm_board *comm_board_create(uint32_t nranks, uint32_t seconds)
+struct comm_board *comm_board_create(uint32_t nranks, uint32_t gpus, uint32_t seconds)
 {
     struct comm_board *board = map_shared(sizeof(*board));
-    board->nranks = board->gpus = nranks;
+    board->nranks = nranks;
+    board->gpus = gpus && gpus < nranks ? gpus : nranks;
     board->seconds = seconds;
     board->region_bytes = COMM_REGION_BYTES;
     for (uint32_t i = 0; i < nranks; i++) {

@@ -23,7 +23,7 @@ enum {
 
 struct comm_board {
     uint32_t nranks;
-    uint32_t gpus;         /* that the ranks are dealt out to in turn: as many as ranks unless the parent sets less */
+    uint32_t gpus;         /* that the ranks are dealt out to in turn: at most one for each */
     uint32_t seconds;      /* every process ends itself after so long */
     uint64_t region_bytes; /* of every large buffer on a GPU; COMM_REGION_BYTES unless the parent sets less */
     _Atomic uint32_t arrived;
@@ -42,8 +42,15 @@ struct comm_board {
     int socket[COMM_MAX_RANKS][COMM_MAX_RANKS]; /* [i][j]: how i speaks with j */
 };
 
-struct comm_board *comm_board_create(uint32_t nranks, uint32_t seconds);
+/* `gpus`: that the ranks share; 0, or as many as ranks: each has one of its own. */
+struct comm_board *comm_board_create(uint32_t nranks, uint32_t gpus, uint32_t seconds);
 void comm_board_destroy(struct comm_board *board);
+
+/* Whether some GPU has several ranks. */
+static inline bool comm_board_is_crowded(const struct comm_board *board)
+{
+    return board->gpus < board->nranks;
+}
 
 /* Forks one child per rank that runs work(board, rank, arg) and exits with its answer. Returns their pids in `pids`. */
 typedef int comm_work(struct comm_board *board, uint32_t rank, void *arg);

@@ -40,10 +40,7 @@ static uint64_t draw(struct draw *d, uint64_t below)
  * Where ranks share GPUs, each time that a block waits for its peers costs them a turn of each process, a millisecond: what makes thousands
  * of turns is left to ranks with GPUs of their own.
  */
-static bool takes_turns(const struct comm_board *board)
-{
-    return board->gpus < board->nranks;
-}
+enum { MOST_CROWDED_TOKENS = 1024, LEAST_CROWDED_BLOCKS = 16 };
 
 static uint64_t draw_tokens(struct draw *d, const struct comm_board *board, uint64_t hidden)
 {
@@ -52,7 +49,7 @@ static uint64_t draw_tokens(struct draw *d, const struct comm_board *board, uint
     const uint64_t list[] = {1, nranks - 1, nranks, nranks + 1, 4, 15, 32, 33, 64, 128, 129, 257, 0};
     uint64_t tokens = list[draw(d, COUNT(list))];
     if (!tokens) /* now and then a large message */
-        tokens = 1 + draw(d, takes_turns(board) && most > 1024 ? 1024 : most);
+        tokens = 1 + draw(d, comm_board_is_crowded(board) && most > MOST_CROWDED_TOKENS ? MOST_CROWDED_TOKENS : most);
     return tokens ? tokens : 1;
 }
 
@@ -226,7 +223,7 @@ static void run_case(struct comm_rank *self, const struct comm_case *test, unsig
     struct comm_lists lists;
     struct tck_run run;
     uint64_t way = draw(d, COUNT(ways)), late = draw(d, self->nranks);
-    uint32_t blocks = draw(d, 4) ? 0 : (uint32_t)((takes_turns(self->board) ? 16 : 1) + draw(d, 64));
+    uint32_t blocks = draw(d, 4) ? 0 : (uint32_t)((comm_board_is_crowded(self->board) ? LEAST_CROWDED_BLOCKS : 1) + draw(d, 64));
     comm_rank_grow(self, &test->desc);
     comm_rank_run(self, &test->desc, strategy, test->tokens, &lists, &run);
     run.blocks = blocks;
@@ -287,11 +284,9 @@ static int check_rank(struct comm_board *board, uint32_t rank, void *arg)
 
 int comm_check(const struct comm_options *options)
 {
-    struct comm_board *board = comm_board_create(options->ranks, options->seconds * 3 + 60);
+    struct comm_board *board = comm_board_create(options->ranks, options->gpus, options->seconds * 3 + 60);
     pid_t pids[COMM_MAX_RANKS];
     struct comm_options copy = *options;
-    if (options->gpus)
-        board->gpus = options->gpus;
     comm_board_fork(board, check_rank, &copy, pids);
     int code = comm_board_join(board, pids);
     printf("check: %u ranks, %llu cases from seed %llu: %s\n", options->ranks, (unsigned long long)atomic_load(&board->checked[0]),

@@ -239,7 +239,7 @@ int comm_kill(const struct comm_options *options)
 {
     static struct show show; /* large */
     uint32_t spares = spares_for(options);
-    show = (struct show){.board = comm_board_create(options->ranks, 60)};
+    show = (struct show){.board = comm_board_create(options->ranks, 0, 60)};
     show.board->region_bytes = REGION_BYTES;
     uint64_t begin = tcw_now_ns();
     if (!comm_crew_open(&show.crew, show.board, spares))

@@ -31,7 +31,7 @@ struct table {
 static bool worth_it(const struct comm_rank *rank, const struct comm_point *point)
 {
     /* On GPUs that ranks share, what finds room for all of them at once. */
-    if (rank->board->gpus < rank->nranks && comm_point_bytes(point) > 256u << 10)
+    if (comm_board_is_crowded(rank->board) && comm_point_bytes(point) > 256u << 10)
         return false;
     /* A one-shot carries (N - 1) times the message: hopeless for large ones. */
     return point->strategy != TCW_STRATEGY_ONESHOT || comm_point_bytes(point) * (rank->nranks - 1) <= (12u << 20);
@@ -160,7 +160,7 @@ static int time_rank(struct comm_board *board, uint32_t number, struct table *ta
         return code;
     comm_board_barrier(board);
     comm_timing_prepare(&rank, sizes[count - 1] / 2 / COMM_TIMED_HIDDEN);
-    if (table->options->nccl && board->gpus >= board->nranks)
+    if (table->options->nccl && !comm_board_is_crowded(board))
         nccl = comm_nccl_open(&rank);
     table->nccl_version = nccl ? comm_nccl_version(nccl) : 0;
     const uint64_t end = tcw_now_ns() + table->options->seconds * UINT64_C(1000000000);
@@ -192,12 +192,10 @@ static int many_grids(struct comm_board *board, uint32_t number, void *arg)
 
 static int run(const struct comm_options *options, comm_work *work)
 {
-    struct comm_board *board = comm_board_create(options->ranks, options->seconds * 3 + 60);
+    struct comm_board *board = comm_board_create(options->ranks, options->gpus, options->seconds * 3 + 60);
     struct table *table = calloc(1, sizeof(*table));
     pid_t pids[COMM_MAX_RANKS];
     table->options = options;
-    if (options->gpus)
-        board->gpus = options->gpus;
     comm_board_fork(board, work, table, pids);
     int code = comm_board_join(board, pids);
     free(table);
