@@ -82,7 +82,7 @@ TCK_DEVICE float tck_warp_total(float x)
 /* Sends this warp's part to place `at` of all blocks of the cluster, and waits for everybody's of row `round`. */
 TCK_DEVICE void tck_cluster_exchange(const struct tck_place &place, float mine, struct tck_cluster_sum *sums, uint32_t round, uint32_t at)
 {
-    const uint32_t lane = threadIdx.x & 31, which = round & 1, parity = round >> 1 & 1, bytes = place.cluster * blockDim.x / 32 * 4;
+    const uint32_t lane = tck_lane(), which = round & 1, parity = round >> 1 & 1, bytes = place.cluster * blockDim.x / 32 * 4;
     const uint32_t barrier = (uint32_t)__cvta_generic_to_shared(&sums->barrier[which]);
     if (lane < place.cluster) {
         uint32_t part = (uint32_t)__cvta_generic_to_shared(&sums->parts[which][at]), part_there, barrier_there;
@@ -110,7 +110,7 @@ TCK_DEVICE void tck_cluster_exchange(const struct tck_place &place, float mine, 
  */
 TCK_DEVICE float tck_row_total(const struct tck_place &place, float mine, struct tck_cluster_sum *sums, uint32_t round)
 {
-    const uint32_t lane = threadIdx.x & 31, warps = blockDim.x / 32, at = place.block * warps + threadIdx.x / 32;
+    const uint32_t lane = tck_lane(), warps = blockDim.x / 32, at = place.block * warps + threadIdx.x / 32;
     float total = 0;
     __syncwarp(); /* shuffles of a warp that waits have taken apart go one by one, slowly */
     mine = tck_warp_total(mine);

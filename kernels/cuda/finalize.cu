@@ -49,14 +49,13 @@ TCK_DEVICE void tck_give(const struct tck_cuda_args &args, const struct tck_turn
     }
 }
 
-/* One token of rank `from`. Every thread of the block; thread 0 waits for all. */
+/* One token of rank `from`. Every thread of the block; the first warp waits for all. */
 TCK_DEVICE void tck_take(const struct tck_cuda_args &args, const struct tck_turn &turn, uint32_t token, uint64_t flags, uint32_t from)
 {
     const uint4 *mine = tck_buffer(args.link, args.link.rank, turn.buffer);
     const uint64_t first = (uint64_t)token * args.run.row_packs;
-    if (threadIdx.x == 0) {
-        uint4 here;
-        tck_receive(args.link, turn, mine + flags + token, from, &here);
+    if (threadIdx.x < 32) {
+        tck_receive(args.link, turn, mine + flags + token, from, true);
         __threadfence_system();
     }
     __syncthreads();
@@ -97,10 +96,9 @@ extern "C" __global__ void __launch_bounds__(512) tck_finalize(const __grid_cons
                 tck_take(args, turn, token, flags, from);
         }
     }
-    if (exchanges && blockIdx.x == 0 && threadIdx.x < args.link.nranks && threadIdx.x != args.link.rank) {
-        uint4 here;
-        tck_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + ranks + threadIdx.x, threadIdx.x, &here);
-    }
+    if (exchanges && blockIdx.x == 0 && threadIdx.x < 32)
+        tck_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + ranks + threadIdx.x, threadIdx.x,
+                    threadIdx.x < args.link.nranks && threadIdx.x != args.link.rank);
     tck_turn_leave(args, turn, entry, dirty, blockIdx.x == 0, start_ns);
     tck_signal(args);
 }

@@ -123,6 +123,16 @@ template <bool ROWS> struct tck_shards {
     TCK_MEMBER uint32_t first(uint32_t rank) const { return ROWS ? (rank * each + (rank < rest ? rank : rest)) * row_packs : rank * each; }
 };
 
+/* Waits for one pack from rank `from`. Each lane by itself, unlike tck_receive: what a warp does behind this, it does lane by lane. */
+TCK_DEVICE void tck_nvls_receive(const struct tck_cuda_link &link, const struct tck_turn &turn, const uint4 *at, uint32_t from, uint4 *v,
+                                 bool indirect = false)
+{
+    struct tck_patience patience = {0, 0};
+    *v = tck_load_volatile(at);
+    while (!tck_has_arrived(*v) && !turn.dead && !tck_give_up(link, turn, &patience, from, indirect))
+        *v = tck_load_volatile(at);
+}
+
 /* ---- the forms ---- */
 
 template <class T, bool ROWS> struct tck_nvls_oneshot {
@@ -150,7 +160,7 @@ template <class T, bool ROWS> struct tck_nvls_oneshot {
 #pragma unroll 1
         for (uint32_t from = 0; from < args.link.nranks; from++) {
             uint4 v;
-            tck_receive(args.link, turn, slots + (uint64_t)from * packs, from, &v);
+            tck_nvls_receive(args.link, turn, slots + (uint64_t)from * packs, from, &v);
             if (from == 0)
                 sum.start(v, wide);
             else
@@ -192,7 +202,7 @@ template <class T, bool ROWS> struct tck_nvls_twoshot {
         for (uint32_t from = 0; from < args.link.nranks; from++) {
             uint4 v = tck_sendable(((const uint4 *)args.run.in)[at]);
             if (from != rank)
-                tck_receive(args.link, turn, slots + (uint64_t)tck_slot(from, rank) * slot, from, &v);
+                tck_nvls_receive(args.link, turn, slots + (uint64_t)tck_slot(from, rank) * slot, from, &v);
             if (from == 0)
                 sum.start(v, wide);
             else
@@ -214,7 +224,7 @@ template <class T, bool ROWS> struct tck_nvls_twoshot {
     TCK_MEMBER uint4 take(uint32_t at) const
     {
         uint4 v;
-        tck_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + result + at, shards.owner(at), &v, true);
+        tck_nvls_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + result + at, shards.owner(at), &v, true);
         return v;
     }
 };
@@ -248,7 +258,7 @@ template <class T, bool ROWS> struct tck_nvls_reduce {
     {
         uint4 *all = tck_multicast_buffer(args.link, turn.buffer), here;
         if (threadIdx.x < args.link.nranks)
-            tck_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + flag(threadIdx.x), threadIdx.x, &here);
+            tck_nvls_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + flag(threadIdx.x), threadIdx.x, &here);
         tck_alias_order();
         const bool dead = __syncthreads_or(turn.dead);
         walk.each([&](uint32_t at) {
@@ -259,7 +269,7 @@ template <class T, bool ROWS> struct tck_nvls_reduce {
     TCK_MEMBER uint4 take(uint32_t at) const
     {
         uint4 v;
-        tck_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + packs + at, shards.owner(at), &v, true);
+        tck_nvls_receive(args.link, turn, tck_buffer(args.link, args.link.rank, turn.buffer) + packs + at, shards.owner(at), &v, true);
         return v;
     }
 };

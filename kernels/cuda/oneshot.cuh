@@ -34,9 +34,12 @@ template <int N> TCK_DEVICE void tck_push(const struct tck_cuda_args &args, uint
     }
 }
 
-/* The sum of everybody's pack `at`, `mine` being this rank's; waits for it. */
+/*
+ * The sum of everybody's pack `at`, `mine` being this rank's; waits for it. All lanes of the warp; `wanted`: whether this one has such a
+ * pack, others get zeros.
+ */
 template <class T, int N>
-TCK_DEVICE uint4 tck_collect(const struct tck_cuda_args &args, const struct tck_turn &turn, uint32_t at, uint4 mine)
+TCK_DEVICE uint4 tck_collect(const struct tck_cuda_args &args, const struct tck_turn &turn, uint32_t at, uint4 mine, bool wanted)
 {
     enum { CHUNK = N ? N : 4 };
     const uint32_t n = N ? N : args.link.nranks, rank = args.link.rank, packs = tck_message_packs(args.run);
@@ -54,14 +57,16 @@ TCK_DEVICE uint4 tck_collect(const struct tck_cuda_args &args, const struct tck_
             for (uint32_t i = 0; i < CHUNK; i++) {
                 uint32_t from = first + i;
                 v[i] = mine;
-                if (from != rank && (N || from < n))
+                if (wanted && from != rank && (N || from < n))
                     v[i] = tck_load_volatile(slots + (uint64_t)tck_slot(from, rank) * packs);
             }
 #pragma unroll
             for (uint32_t i = 0; i < CHUNK; i++)
                 missing = tck_has_arrived(v[i]) ? missing : first + i;
-            if (missing == TCK_NOBODY || turn.dead || tck_give_up(args.link, turn, &patience, missing, N != 2))
+            if (tck_warp_has(missing == TCK_NOBODY || turn.dead))
                 break;
+            if (missing != TCK_NOBODY)
+                tck_give_up(args.link, turn, &patience, missing, N != 2);
         }
 #pragma unroll
         for (uint32_t i = 0; i < CHUNK; i++) {

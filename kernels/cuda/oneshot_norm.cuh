@@ -63,9 +63,9 @@ template <class T, int N> struct tck_oneshot_rows {
         }
     }
 
-    TCK_MEMBER uint4 collect(uint32_t row, uint32_t of_row, uint4 own) const
+    TCK_MEMBER uint4 collect(uint32_t row, uint32_t of_row, uint4 own, bool wanted) const
     {
-        return N == 1 ? own : tck_collect<T, N>(args, turn, row * run.row_packs + of_row, own);
+        return N == 1 ? own : tck_collect<T, N>(args, turn, row * run.row_packs + of_row, own, wanted);
     }
 
     /* Bias and residual, to a sum: u, stored. */
@@ -87,9 +87,7 @@ template <class T, int N> struct tck_oneshot_rows {
             next = load(row + stride, pack);
             push_next(row + stride);
         }
-        if (mine)
-            u = collect(row, pack, o.mine);
-        __syncwarp(); /* waits take a warp apart, and it would do all that follows lane by lane */
+        u = collect(row, pack, o.mine, mine);
         if (mine) {
             u = add_residual(row, pack, u, o.residual);
             *squares = tck_pack_squares<T>(run, u);
@@ -104,11 +102,13 @@ template <class T, int N> struct tck_oneshot_rows {
 #pragma unroll 1
         for (uint32_t step = 0; step < place.steps; step++) {
             const uint32_t of_row = tck_place_pack(place, run, step);
-            if (of_row >= run.row_packs)
-                continue;
-            const struct tck_operands o = load(row, of_row);
-            const uint4 u = add_residual(row, of_row, collect(row, of_row, o.mine), o.residual);
-            *squares = __fadd_rn(*squares, tck_pack_squares<T>(run, u));
+            const bool wanted = of_row < run.row_packs;
+            struct tck_operands o = {};
+            if (wanted)
+                o = load(row, of_row);
+            const uint4 sum = collect(row, of_row, o.mine, wanted);
+            if (wanted)
+                *squares = __fadd_rn(*squares, tck_pack_squares<T>(run, add_residual(row, of_row, sum, o.residual)));
         }
     }
 

@@ -35,7 +35,9 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_plain(const struct tck_cud
     }
     tck_stream_release(args.run); /* behind the pushes: before them made 16 KB 0.1 us slower */
 #pragma unroll 1
-    for (uint32_t at = own; at < packs; at += stride) {
+    for (uint32_t of_warp = own - tck_lane(); of_warp < packs; of_warp += stride) {
+        const uint32_t at = of_warp + tck_lane();
+        const bool wanted = at < packs;
         uint4 next = {};
         if (at + stride < packs) {
             next = in[at + stride];
@@ -43,8 +45,9 @@ template <class T, int N> TCK_DEVICE void tck_oneshot_plain(const struct tck_cud
                 tck_push<N>(args, turn.buffer, at + stride, next);
         }
         if (N != 1)
-            v = tck_collect<T, N>(args, turn, at, v);
-        out[at] = bias ? T::add(v, bias[at % args.run.row_packs]) : v;
+            v = tck_collect<T, N>(args, turn, at, v, wanted);
+        if (wanted)
+            out[at] = bias ? T::add(v, bias[at % args.run.row_packs]) : v;
         v = next;
     }
     if (N != 1)

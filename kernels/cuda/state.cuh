@@ -38,6 +38,12 @@ struct tck_entry {
     bool collision; /* in those before it */
 };
 
+/* The thread's place in its warp. */
+TCK_DEVICE uint32_t tck_lane()
+{
+    return threadIdx.x % 32;
+}
+
 TCK_DEVICE uint64_t tck_global_ns()
 {
     uint64_t ns;

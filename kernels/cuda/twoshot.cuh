@@ -29,18 +29,6 @@
 
 enum { TCK_TWOSHOT_AHEAD = 4 }; /* packs or rows that are pushed before the first wait */
 
-/* tck_give_up, every TCK_POLLS_PER_LOOK polls; out of line. Answers since when the thread waits, 0 to give up. */
-static __device__ __noinline__ uint64_t tck_twoshot_look(const struct tck_cuda_link &link, uint64_t step, uint32_t launch, uint64_t since,
-                                                         uint32_t missing)
-{
-    struct tck_turn turn = {};
-    turn.step = step;
-    turn.launch = launch;
-    if (tck_door_is_shared(link, turn))
-        tck_fail(link, step, tck_fault_word(TCW_EBUSY, TCK_NOBODY), TCK_NOBODY);
-    return tck_patience_look(link, step, since, missing, true);
-}
-
 /* NR ranks, 0: any number, with loops in place of arrays. */
 template <int NR> struct tck_twoshot {
     const struct tck_cuda_args &args;
@@ -68,31 +56,24 @@ template <int NR> struct tck_twoshot {
 
     TCK_MEMBER void send(uint32_t stage, uint32_t to, uint32_t at, uint4 v) const { tck_send(place(to, stage, rank(), at), v); }
 
-    /* After a poll in vain, see tck_give_up. */
-    TCK_MEMBER bool give_up(struct tck_patience *patience, uint32_t missing) const
+    /*
+     * Waits for what rank `from` has sent, in those lanes that want it, and empties the place. After giving up, the run goes on with whatever
+     * is there. All lanes of the warp.
+     */
+    TCK_MEMBER uint4 receive(uint32_t stage, uint32_t from, uint32_t at, bool wanted) const
     {
-        if (!TCK_BOUNDED || ++patience->polls & (TCK_POLLS_PER_LOOK - 1))
-            return false;
-        patience->since = tck_twoshot_look(args.link, turn.step, turn.launch, patience->since, missing);
-        turn.dead = patience->since == 0;
-        return turn.dead;
-    }
-
-    /* Waits for what rank `from` has sent, and empties the place. After giving up, the run goes on with whatever is there. */
-    TCK_MEMBER uint4 receive(uint32_t stage, uint32_t from, uint32_t at) const
-    {
-        uint4 *source = place(rank(), stage, from, at), v = tck_load_volatile(source);
-        struct tck_patience patience = {0, 0};
-        while (!tck_has_arrived(v) && !turn.dead && !give_up(&patience, from))
-            v = tck_load_volatile(source);
-        tck_clear(source);
+        uint4 *source = place(rank(), stage, from, at);
+        const uint4 v = tck_receive(args.link, turn, source, from, wanted);
+        if (wanted)
+            tck_clear(source);
         return v;
     }
 
     /*
-     * What all ranks have for pack `at` of this rank's shard, `own` being its own part, summed in rank order. Polls all of them at once.
+     * What all ranks have for pack `at` of this rank's shard, `own` being its own part, summed in rank order. Polls all of them at once. All
+     * lanes of the warp; `wanted`: whether this one has such a pack.
      */
-    template <class T> TCK_MEMBER uint4 reduce(uint32_t at, uint4 own) const
+    template <class T> TCK_MEMBER uint4 reduce(uint32_t at, uint4 own, bool wanted) const
     {
         const bool wide = run.flags & TCK_CUDA_WIDE;
         struct tck_sum<T> total;
@@ -102,17 +83,24 @@ template <int NR> struct tck_twoshot {
             for (;;) {
                 uint32_t missing = TCK_NOBODY;
 #pragma unroll
-                for (uint32_t i = 0; i < NR; i++)
-                    v[i] = i == rank() ? own : tck_load_volatile(base + (i - (i > rank())) * slot_packs);
+                for (uint32_t i = 0; i < NR; i++) {
+                    v[i] = own;
+                    if (i != rank() && wanted)
+                        v[i] = tck_load_volatile(base + (i - (i > rank())) * slot_packs);
+                }
 #pragma unroll
                 for (uint32_t i = 0; i < NR; i++)
-                    missing = i == rank() || tck_has_arrived(v[i]) ? missing : i;
-                if (missing == TCK_NOBODY || turn.dead || give_up(&patience, missing))
+                    missing = i == rank() || !wanted || tck_has_arrived(v[i]) ? missing : i;
+                if (tck_warp_has(missing == TCK_NOBODY || turn.dead))
                     break;
+                if (missing != TCK_NOBODY)
+                    tck_give_up(args.link, turn, &patience, missing, true);
             }
+            if (wanted) {
 #pragma unroll
-            for (uint32_t i = 0; i < NR - 1; i++)
-                tck_clear(base + i * slot_packs);
+                for (uint32_t i = 0; i < NR - 1; i++)
+                    tck_clear(base + i * slot_packs);
+            }
 #pragma unroll
             for (int i = 0; i < NR; i++) {
                 if (i == 0)
@@ -122,7 +110,9 @@ template <int NR> struct tck_twoshot {
             }
         } else {
             for (uint32_t i = 0; i < ranks(); i++) {
-                uint4 next = i == rank() ? own : receive(0, i, at);
+                uint4 next = own;
+                if (i != rank())
+                    next = receive(0, i, at, wanted);
                 if (i == 0)
                     total.start(next, wide);
                 else

@@ -79,13 +79,12 @@ template <class T, int NR> struct tck_rows_flow {
         for (uint32_t step = 0; step < place.steps; step++) {
             const uint32_t pack = pack_of(step), in_shard = at * row_packs + pack;
             const bool mine = pack < row_packs;
-            uint4 residual = make_uint4(0, 0, 0, 0);
-            if (mine) {
+            uint4 residual = make_uint4(0, 0, 0, 0), in = residual;
+            if (mine)
                 residual = ((const uint4 *)run.residual_in)[in_message + pack];
-                u = own ? tck_sendable(two.template reduce<T>(in_shard, ((const uint4 *)run.in)[in_message + pack]))
-                        : two.receive(1, shard, in_shard);
-            }
-            __syncwarp(); /* waits take a warp apart, and it would do all that follows lane by lane */
+            if (mine && own)
+                in = ((const uint4 *)run.in)[in_message + pack];
+            u = own ? tck_sendable(two.template reduce<T>(in_shard, in, mine)) : two.receive(1, shard, in_shard, mine);
             if (!mine)
                 continue;
             if (own)

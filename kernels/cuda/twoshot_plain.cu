@@ -40,10 +40,15 @@ template <class T, int NR> struct tck_plain_flow {
         load_next();
     }
 
-    /* Pack `at` of this rank's shard, to all others too. */
-    TCK_MEMBER uint4 make(uint32_t at) const
+    /* Pack `at` of this rank's shard, to all others too. All lanes of the warp; `wanted`: whether this one has such a pack. */
+    TCK_MEMBER uint4 make(uint32_t at, bool wanted) const
     {
-        uint4 sum = two.template reduce<T>(at, input(at));
+        uint4 sum = make_uint4(0, 0, 0, 0);
+        if (wanted)
+            sum = input(at);
+        sum = two.template reduce<T>(at, sum, wanted);
+        if (!wanted)
+            return sum;
         if (two.run.bias)
             sum = T::add(sum, ((const uint4 *)two.run.bias)[(first + at) % two.run.row_packs]);
         sum = tck_sendable(sum);
@@ -65,9 +70,13 @@ template <class T, int NR> struct tck_plain_flow {
         start = tck_turn_since(two.args, two.turn, posts, start);
         two.clear_dirty();
 #pragma unroll 1
-        for (uint32_t at = own; at < end; at += stride) {
+        for (uint32_t of_warp = own - tck_lane(); of_warp < end; of_warp += stride) {
+            const uint32_t at = of_warp + tck_lane();
+            const bool wanted = at < end;
             push();
-            ((uint4 *)two.run.out)[first + at] = share.set ? two.receive(1, shard, at) : make(at);
+            const uint4 v = share.set ? two.receive(1, shard, at, wanted) : make(at, wanted);
+            if (wanted)
+                ((uint4 *)two.run.out)[first + at] = v;
         }
         tck_turn_leave(two.args, two.turn, entry, 0, posts, start);
     }

@@ -88,6 +88,16 @@ TCK_DEVICE bool tck_give_up(const struct tck_cuda_link &link, const struct tck_t
     return turn.dead;
 }
 
+/*
+ * Whether all lanes of the warp have what they wait for, or have given up. Loops of polls end by this and by nothing else, so that a warp
+ * leaves them as one. Lanes that leave such a loop one by one stay apart, even behind __syncwarp(), and do all that follows one by one: a
+ * tenth of a microsecond becomes one, for every block of a cluster that waits for such a warp. All lanes of the warp.
+ */
+TCK_DEVICE bool tck_warp_has(bool arrived)
+{
+    return __all_sync(0xffffffffu, arrived);
+}
+
 TCK_DEVICE bool tck_has_arrived(uint4 v)
 {
     return v.x != TCK_CUDA_SENTINEL && v.y != TCK_CUDA_SENTINEL && v.z != TCK_CUDA_SENTINEL && v.w != TCK_CUDA_SENTINEL;
@@ -103,18 +113,20 @@ TCK_DEVICE uint4 tck_sendable(uint4 v)
     return v;
 }
 
-/* Waits for one pack from rank `from`. False: given up. */
-TCK_DEVICE bool tck_receive(const struct tck_cuda_link &link, const struct tck_turn &turn, const uint4 *at, uint32_t from, uint4 *v,
-                            bool indirect = false)
+/* Waits for one pack from rank `from`, in those lanes that want one; zeros in others. All lanes of the warp. */
+TCK_DEVICE uint4 tck_receive(const struct tck_cuda_link &link, const struct tck_turn &turn, const uint4 *at, uint32_t from, bool wanted)
 {
     struct tck_patience patience = {0, 0};
-    *v = tck_load_volatile(at);
-    while (!tck_has_arrived(*v)) {
-        if (turn.dead || tck_give_up(link, turn, &patience, from, indirect))
-            return false;
-        *v = tck_load_volatile(at);
+    uint4 v = make_uint4(0, 0, 0, 0);
+    for (;;) {
+        if (wanted)
+            v = tck_load_volatile(at);
+        const bool arrived = tck_has_arrived(v);
+        if (tck_warp_has(arrived || turn.dead))
+            return v;
+        if (!arrived)
+            tck_give_up(link, turn, &patience, from, true);
     }
-    return true;
 }
 
 TCK_DEVICE void tck_send(uint4 *at, uint4 v)
