@@ -57,8 +57,8 @@ template <int NR> struct tck_twoshot {
     TCK_MEMBER void send(uint32_t stage, uint32_t to, uint32_t at, uint4 v) const { tck_send(place(to, stage, rank(), at), v); }
 
     /*
-     * Waits for what rank `from` has sent, in those lanes that want it, and empties the place. After giving up, the run goes on with whatever
-     * is there. All lanes of the warp.
+     * Waits for what rank `from` has sent, in those lanes that want it, and empties the place. After giving up, the run goes on with
+     * whatever is there. All lanes of the warp.
      */
     TCK_MEMBER uint4 receive(uint32_t stage, uint32_t from, uint32_t at, bool wanted) const
     {
@@ -70,8 +70,8 @@ template <int NR> struct tck_twoshot {
     }
 
     /*
-     * What all ranks have for pack `at` of this rank's shard, `own` being its own part, summed in rank order. Polls all of them at once. All
-     * lanes of the warp; `wanted`: whether this one has such a pack.
+     * What all ranks have for pack `at` of this rank's shard, `own` being its own part, summed in rank order. Polls all of them at once.
+     * All lanes of the warp; `wanted`: whether this one has such a pack.
      */
     template <class T> TCK_MEMBER uint4 reduce(uint32_t at, uint4 own, bool wanted) const
     {
