@@ -162,7 +162,10 @@ static void test_rows_take_turns(void **state)
     assert_int_equal(shape.grid, 64 * shape.cluster);
     args.run.tokens = 256;
     assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
-    assert_in_range(shape.grid * shape.threads, 512 * h200.multiprocessors / 2, 512 * h200.multiprocessors);
+    assert_in_range(shape.grid * shape.threads, 256 * h200.multiprocessors / 2, 256 * h200.multiprocessors);
+    args.run.tokens = 512; /* and more of them when there would be many turns */
+    assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
+    assert_in_range(shape.grid * shape.threads, 256 * h200.multiprocessors, 512 * h200.multiprocessors);
     args.link.nranks = 1;
     assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
     assert_true(shape.grid * shape.threads > 512 * h200.multiprocessors);
