@@ -125,8 +125,9 @@ TCK_DEVICE float tck_row_total(const struct tck_place &place, float mine, struct
         __syncthreads();
     }
 #pragma unroll 1
-    for (uint32_t i = lane; i < place.cluster * warps; i += 32)
-        total = __fadd_rn(total, sums->parts[round & 1][i]);
+    for (uint32_t first = 0; first < place.cluster * warps; first += 32)
+        if (first + lane < place.cluster * warps)
+            total = __fadd_rn(total, sums->parts[round & 1][first + lane]);
     __syncwarp();
     return tck_warp_total(total);
 }

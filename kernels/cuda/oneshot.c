@@ -8,7 +8,7 @@ enum {
     COUNTED = 256,      /* the narrowest where blocks are counted */
     WIDEST_PLAIN = 512, /* as the kernels' launch bounds say */
     WIDEST_NORM = 256,
-    IN_TURNS = 256,       /* threads of a multiprocessor, where clusters take one row after the other */
+    IN_TURNS = 256,       /* threads of a multiprocessor at least, where clusters take one row after the other */
     FEW_TURNS = 8,        /* rows of a cluster, before there are twice as many threads */
     SPREAD = 64,          /* blocks, before they get wider than the narrowest */
     MOST_PACKS = 1 << 26, /* of a launch: indices have 32 bits, and count the slots of 16 ranks */
@@ -47,7 +47,7 @@ static uint32_t packs_each(const struct tck_cuda_args *args, uint32_t cluster)
 static uint64_t clusters_for(const struct tck_cuda_args *args, const struct tck_cuda_target *target, uint64_t rows, uint32_t threads,
                              uint32_t cluster)
 {
-    uint32_t resident = tck_cuda_resident(target, threads), enough = IN_TURNS / threads * target->multiprocessors;
+    uint32_t resident = tck_cuda_resident(target, threads), enough = (IN_TURNS + threads - 1) / threads * target->multiprocessors;
     if (rows > FEW_TURNS * (uint64_t)(enough / cluster))
         enough *= 2;
     if (args->link.nranks > 1 && rows > resident / cluster && enough < resident)

@@ -38,7 +38,11 @@ struct tck_entry {
     bool collision; /* in those before it */
 };
 
-/* The thread's place in its warp. */
+/*
+ * The thread's place in its warp. Lanes that leave a loop one by one may stay apart, even behind __syncwarp(), and then do all that follows
+ * one by one: a tenth of a microsecond becomes one, for every block of a cluster that waits for such a warp. So loops are those of the
+ * warp, of the same length for all lanes, and polls are left by vote (tck_warp_has).
+ */
 TCK_DEVICE uint32_t tck_lane()
 {
     return threadIdx.x % 32;
@@ -175,8 +179,11 @@ TCK_DEVICE struct tck_entry tck_turn_enter(const struct tck_cuda_args &args, con
     if (threadIdx.x == 0)
         entry.mine = atomicAdd(&tck_door(args.link, blockIdx.x)->entered, 1u);
 #pragma unroll 1
-    for (uint32_t block = gridDim.x + blockIdx.x * blockDim.x + threadIdx.x; block < TCK_CUDA_MOST_BLOCKS;
-         block += gridDim.x * blockDim.x) {
+    for (uint32_t of_warp = gridDim.x + blockIdx.x * blockDim.x + threadIdx.x - tck_lane(); of_warp < TCK_CUDA_MOST_BLOCKS;
+         of_warp += gridDim.x * blockDim.x) {
+        const uint32_t block = of_warp + tck_lane();
+        if (block >= TCK_CUDA_MOST_BLOCKS)
+            continue;
         entry.collision |= entry.others.x != turn.launch || entry.others.y != turn.launch;
         asm volatile("ld.volatile.global.v2.u32 {%0, %1}, [%2];"
                      : "=r"(entry.others.x), "=r"(entry.others.y)

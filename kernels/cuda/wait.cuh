@@ -88,11 +88,7 @@ TCK_DEVICE bool tck_give_up(const struct tck_cuda_link &link, const struct tck_t
     return turn.dead;
 }
 
-/*
- * Whether all lanes of the warp have what they wait for, or have given up. Loops of polls end by this and by nothing else, so that a warp
- * leaves them as one. Lanes that leave such a loop one by one stay apart, even behind __syncwarp(), and do all that follows one by one: a
- * tenth of a microsecond becomes one, for every block of a cluster that waits for such a warp. All lanes of the warp.
- */
+/* Whether all lanes of the warp have what they wait for, or have given up: what ends loops of polls, see tck_lane. All lanes of the warp. */
 TCK_DEVICE bool tck_warp_has(bool arrived)
 {
     return __all_sync(0xffffffffu, arrived);
@@ -145,8 +141,9 @@ TCK_DEVICE void tck_turn_clear(const struct tck_cuda_link &link, const struct tc
 {
     uint4 *buffer = tck_buffer(link, link.rank, tck_buffer_before(turn.buffer));
 #pragma unroll 4
-    for (uint32_t at = own; at < turn.dirty; at += stride)
-        tck_clear(buffer + at);
+    for (uint32_t of_warp = own - tck_lane(); of_warp < turn.dirty; of_warp += stride)
+        if (of_warp + tck_lane() < turn.dirty)
+            tck_clear(buffer + of_warp + tck_lane());
 }
 
 /* Where rank `sender` writes in a buffer of rank `receiver` that has a slot for each of the others. */
