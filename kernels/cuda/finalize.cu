@@ -4,7 +4,7 @@
  * after it, and behind these a pack for each rank, which says that the rank has come: ranks that own no token must not run ahead either.
  *
  * A block takes a token at a time and sends all of its own before it waits for the first of others'. Grid: the same on all ranks, blocks of
- * up to 512 threads. Shape: finalize.c.
+ * whole warps, up to 512 threads. Shape: finalize.c.
  */
 #include "signal.cuh"
 #include "wait.cuh"

@@ -36,7 +36,7 @@ template <int N> TCK_DEVICE void tck_push(const struct tck_cuda_args &args, uint
 
 /*
  * The sum of everybody's pack `at`, `mine` being this rank's; waits for it. All lanes of the warp; `wanted`: whether this one has such a
- * pack, others get zeros.
+ * pack, others come with zeros and get zeros.
  */
 template <class T, int N>
 TCK_DEVICE uint4 tck_collect(const struct tck_cuda_args &args, const struct tck_turn &turn, uint32_t at, uint4 mine, bool wanted)

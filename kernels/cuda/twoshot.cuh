@@ -16,8 +16,7 @@
  * A buffer holds two stages, in each one slot per peer, in each all packs of a shard. Receivers empty a place as soon as they have read it,
  * so a launch leaves nothing behind (dirty = 0).
  *
- * What runs seldom is kept out of line, and loops stay loops: a kernel begins with cold instruction caches, so that code costs time by
- * its length.
+ * Loops stay loops: a kernel begins with cold instruction caches, so that code costs time by its length.
  */
 #ifndef TCK_CUDA_TWOSHOT_CUH
 #define TCK_CUDA_TWOSHOT_CUH
@@ -71,7 +70,7 @@ template <int NR> struct tck_twoshot {
 
     /*
      * What all ranks have for pack `at` of this rank's shard, `own` being its own part, summed in rank order. Polls all of them at once.
-     * All lanes of the warp; `wanted`: whether this one has such a pack.
+     * All lanes of the warp; `wanted`: whether this one has such a pack, others come with zeros and get zeros.
      */
     template <class T> TCK_MEMBER uint4 reduce(uint32_t at, uint4 own, bool wanted) const
     {

@@ -5,6 +5,7 @@
 
 #ifdef TRTCOLL_CUDA
 #include "kernels/cuda/family.h"
+#include "kernels/cuda/finalize.h"
 #include "kernels/cuda/nvls.h"
 #include "kernels/cuda/twoshot.h"
 
@@ -152,6 +153,43 @@ static void test_one_shots_come_in_waves(void **state)
     assert_true(shape.grid <= tck_cuda_resident(&h200, shape.threads));
 }
 
+/* Lanes wait together, so in a block that ends within a warp they would wait for lanes that do not exist. */
+static void check_warps(tck_cuda_shape_function *shape_function, uint32_t widest, const struct tck_cuda_args *args,
+                        const struct tck_cuda_target *target)
+{
+    struct tck_cuda_shape shape = {0};
+    assert_int_equal(shape_function(args, target, &shape), 0);
+    assert_int_equal(shape.threads % 32, 0);
+    assert_in_range(shape.threads, 32, widest);
+    assert_in_range(shape.grid, 1, TCK_CUDA_MOST_BLOCKS);
+    assert_int_equal(shape.grid % shape.cluster, 0);
+    assert_in_range(shape.tokens, 1, args->run.tokens);
+}
+
+/* Those of the two-shot are looked at above. */
+static void test_blocks_are_whole_warps(void **state)
+{
+    static const uint32_t hidden[] = {8, 40, 1000, 2880, 5120, 7176, 8192, 65536}, tokens[] = {1, 5, 133, 4096};
+    static const uint32_t multiprocessors[] = {1, 2, 14, 63, 132}, computes[] = {0, 80, 90, 120};
+    (void)state;
+    for (uint32_t n = 2; n <= TCK_CUDA_RANKS; n++)
+        for (size_t h = 0; h < sizeof(hidden) / sizeof(hidden[0]); h++)
+            for (size_t t = 0; t < sizeof(tokens) / sizeof(tokens[0]); t++)
+                for (size_t m = 0; m < sizeof(multiprocessors) / sizeof(multiprocessors[0]); m++)
+                    for (size_t c = 0; c < sizeof(computes) / sizeof(computes[0]); c++) {
+                        const struct tck_cuda_args plain = make_args(n, tokens[t], hidden[h], false);
+                        const struct tck_cuda_args norm = make_args(n, tokens[t], hidden[h], true);
+                        struct tck_cuda_target target = {.compute = computes[c], .multiprocessors = multiprocessors[m]};
+                        for (target.blocks = 0; target.blocks <= 24; target.blocks += 12)
+                            check_warps(tck_cuda_oneshot_shape, 256, &norm, &target);
+                        target.blocks = 0;
+                        check_warps(tck_cuda_oneshot_shape, 512, &plain, &target);
+                        check_warps(tck_cuda_finalize_shape, 512, &plain, &target);
+                        target.few_blocks = true;
+                        check_warps(tck_cuda_oneshot_shape, 512, &plain, &target);
+                    }
+}
+
 /* All rows of a one-shot at once if they find room; else fewer take turns than would find it. */
 static void test_rows_take_turns(void **state)
 {
@@ -163,9 +201,13 @@ static void test_rows_take_turns(void **state)
     args.run.tokens = 256;
     assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
     assert_in_range(shape.grid * shape.threads, 256 * h200.multiprocessors / 2, 256 * h200.multiprocessors);
-    args.run.tokens = 512; /* and more of them when there would be many turns */
+    const uint32_t few = shape.grid;
+    args.run.tokens = 8 * (few / shape.cluster);
     assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
-    assert_in_range(shape.grid * shape.threads, 256 * h200.multiprocessors, 512 * h200.multiprocessors);
+    assert_int_equal(shape.grid, few);
+    args.run.tokens++; /* and twice as many when there would be more than eight turns */
+    assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
+    assert_int_equal(shape.grid, 2 * few);
     args.link.nranks = 1;
     assert_int_equal(tck_cuda_oneshot_shape(&args, &h200, &shape), 0);
     assert_true(shape.grid * shape.threads > 512 * h200.multiprocessors);
@@ -224,7 +266,7 @@ static void test_mixed_models(void **state)
         assert_int_equal(two.cluster, 1);
         assert_int_equal(one.cluster, 1);
         /* rows that do not find room at once take turns; packs come in waves of blocks */
-        assert_true(norm ? one.grid * one.threads <= 512 * mixed.multiprocessors : one.grid * one.threads >= 300 * 8192 / BF16_PACK);
+        assert_true(norm ? one.grid * one.threads <= 256 * mixed.multiprocessors : one.grid * one.threads >= 300 * 8192 / BF16_PACK);
         assert_true(one.grid <= TCK_CUDA_MOST_BLOCKS);
     }
     assert_int_equal(tck_cuda_resident(&mixed, 512), 108);
@@ -277,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_all_ranks_cut_alike),
         cmocka_unit_test(test_long_messages_come_in_waves),
         cmocka_unit_test(test_one_shots_come_in_waves),
+        cmocka_unit_test(test_blocks_are_whole_warps),
         cmocka_unit_test(test_rows_take_turns),
         cmocka_unit_test(test_few_multiprocessors),
         cmocka_unit_test(test_clusters_of_shares),
