@@ -48,8 +48,7 @@ TCK_DEVICE uint32_t tck_latest(const struct tck_cuda_link &link, uint32_t missin
 }
 
 /* Answers since when the thread waits, 0 to give up. `indirect`: the missing rank may itself wait for a third one. */
-TCK_DEVICE uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t step, uint64_t since, uint32_t missing,
-                                      bool indirect = false)
+TCK_DEVICE uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t step, uint64_t since, uint32_t missing, bool indirect)
 {
     volatile struct tck_cuda_state *state = tck_state(link, link.rank);
     uint64_t now = tck_global_ns(), asked = state->asked_ns, deadline;
@@ -77,7 +76,7 @@ TCK_DEVICE uint64_t tck_patience_look(const struct tck_cuda_link &link, uint64_t
 
 /* After a poll in vain: is it time to give up? `missing` is the rank whose data has not come; `indirect`: see tck_patience_look. */
 TCK_DEVICE bool tck_give_up(const struct tck_cuda_link &link, const struct tck_turn &turn, struct tck_patience *patience, uint32_t missing,
-                            bool indirect = false)
+                            bool indirect)
 {
     if (!TCK_BOUNDED || ++patience->polls & (TCK_POLLS_PER_LOOK - 1))
         return false;
@@ -88,7 +87,7 @@ TCK_DEVICE bool tck_give_up(const struct tck_cuda_link &link, const struct tck_t
     return turn.dead;
 }
 
-/* Whether all lanes of the warp have what they wait for, or have given up: what ends loops of polls, see tck_lane. All lanes of the warp. */
+/* Whether all lanes of the warp have what they wait for, or have given up: the end of loops of polls, see tck_lane. All lanes of it. */
 TCK_DEVICE bool tck_warp_has(bool arrived)
 {
     return __all_sync(0xffffffffu, arrived);
