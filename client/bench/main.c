@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -249,6 +250,17 @@ static int apply_word(int option, const char *text, struct settings *settings)
     }
 }
 
+static int refuse_sizes(uint32_t part)
+{
+    uint64_t sizes[FIGURES_MAX_SIZES];
+    uint32_t count = figures_sizes(part, 0, UINT64_MAX, sizes);
+    fprintf(stderr, "trtcoll-bench: --sizes has none of those that part %s measures:", figures_part_name(part));
+    for (uint32_t i = 0; i < count; i++)
+        fprintf(stderr, " %" PRIu64 "%c", sizes[i] >> 20 ? sizes[i] >> 20 : sizes[i] >> 10, sizes[i] >> 20 ? 'M' : 'K');
+    fputs("; --help says more\n", stderr);
+    return EXIT_USAGE;
+}
+
 /* What goes with which device. -1, or the exit code. */
 static int check_device(struct settings *settings)
 {
@@ -275,7 +287,7 @@ static int check_device(struct settings *settings)
         settings->parts = (1u << PARTS) - 1;
     for (uint32_t part = 0; part < STAGES; part++)
         if (settings->parts & 1u << part && figures_sizes(part, settings->low, settings->high, sizes) == 0)
-            return usage("--sizes has none of the sizes of this part", figures_part_name(part));
+            return refuse_sizes(part);
     return -1;
 }
 

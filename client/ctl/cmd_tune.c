@@ -8,7 +8,7 @@
 
 static const struct tcc_option options[] = {
     {"ranks", "N", "measure groups of this many GPUs only (default: 2, 4, 8 and 16 as far as there are, and all)", 'n'},
-    {"sizes", "LOW:HIGH", "message sizes, bytes with K or M (default 16K:32M)", 0},
+    {"sizes", "LOW:HIGH", "which of 16K 64K 128K 256K 512K 1M 2M 4M 8M 32M to measure (default 16K:32M)", 0},
     {"replays", "N", "how often each graph of 50 runs counts, 1 to 101 (default 20)", 0},
     {"daemon", "PATH", "the program to measure (default: trtcolld beside this one)", 0},
     {NULL, NULL, NULL, 0},

@@ -331,8 +331,8 @@ static int choose_kernels(const struct tcw_plan_desc *desc, const struct tcd_cho
     } else {
         choose_measured(desc, choosing, find_table(desc, choosing, name, sizeof(name)), UINT64_MAX, choice);
         snprintf(why, why_bytes, "by size, %s", name);
-        if (!choice->decision.step_count)
-            code = tcd_error_set(error, TCW_ENOTSUP, "none of our kernels can run it");
+        if (!choice->decision.step_count) /* what one of them says holds for all */
+            code = choose_named(desc, choosing, TCW_STRATEGY_ONESHOT, choice, error);
     }
     if (!code && !choice->workspace_bytes && choosing->nranks > 1)
         code = tcd_error_set(error, TCW_ENOTSUP, "it needs no memory that ranks share, and only NCCL runs such plans");

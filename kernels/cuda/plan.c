@@ -145,7 +145,7 @@ static int check_all_reduce(const struct tcw_plan_desc *desc, uint32_t nranks, u
                       name_or_unknown(tcw_strategy_name(desc->strategy)));
     }
     if (nranks > TCK_CUDA_RANKS)
-        return refuse(complaint, "nranks", nranks, "strategy %s takes groups of up to %d ranks; AUTO and NCCL take more",
+        return refuse(complaint, "nranks", nranks, "strategy %s takes groups of up to %d ranks; the served lane takes more, with NCCL",
                       tcw_strategy_name(desc->strategy), TCK_CUDA_RANKS);
     code = check_kernels(desc, complaint);
     if (!code)

@@ -68,6 +68,7 @@ has out '"executor_bytes": null, "first_engine_bytes": null' # not measured is n
 
 exits 2 --only walk
 exits 2 --only norm --sizes 64M:256M
+has err 'none of those that part norm measures: 16K 64K .* 8M 32M;'
 exits 2 --replays 0
 exits 2 --socket "$TMPDIR/nobody.sock"
 exits 2 --soak 1

@@ -294,6 +294,10 @@ static void test_cuda_refusals(void **state)
     assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "NCCL is in the executors"));
     desc.strategy = TCW_STRATEGY_LOWPRECISION;
     assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "direct lane is asked for"));
+    desc.strategy = TCW_STRATEGY_AUTO;
+    desc.hidden = 4095;
+    assert_non_null(strstr(refusal(&desc, &choosing, TCW_ENOTSUP), "hidden must be a multiple of 8"));
+    desc.hidden = 4096;
     desc.lane = TCW_LANE_SERVED;
     desc.strategy = TCW_STRATEGY_AUTO;
     choosing.no_library = "libnccl.so.2 is not there";
