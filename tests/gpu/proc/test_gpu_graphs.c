@@ -381,13 +381,64 @@ static void test_deadline_served(void **state)
     deadline(TRTCOLL_LANE_SERVED);
 }
 
+/* ---- graphs that overlap ---- */
+
+/* Two graphs of one group, launched on two streams without an order between them: the second begins while the first waits for its peer. */
+static void overlap_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct trtcoll_group *group = proc_group(me, ctx, "overlap");
+    struct gpu *gpu = gpu_open(ctx);
+    struct gpu_sum sum = gpu_sum_make(gpu, group, TRTCOLL_LANE_DIRECT, TRTCOLL_GRAPH, 4096);
+    struct graph graphs[2];
+    struct trtcoll_group_info info;
+
+    for (unsigned i = 0; i < 2; i++) {
+        begin(gpu, gpu->streams[i]);
+        CHECK_OK(gpu_sum_run(&sum, gpu->streams[i], NULL));
+        graphs[i] = finish(gpu, gpu->streams[i]);
+    }
+    proc_barrier(me);
+    if (me->rank != LATE) {
+        for (unsigned i = 0; i < 2; i++)
+            CHECK_CU(gpu->cuda->cuGraphLaunch(graphs[i].exec, gpu->streams[i]));
+        for (unsigned i = 0; i < 2; i++)
+            gpu_drain(gpu, gpu->streams[i], LONG_MS / 2.0);
+    }
+    failure_await_broken(group);
+    info = case_group_info(group);
+    CHECK_MSG(info.code == TRTCOLL_EBUSY, "%s: %s", trtcoll_error_name(info.code), proc_last_error().text);
+    CHECK_CODE(gpu_sum_run(&sum, gpu->streams[0], NULL), TRTCOLL_EBUSY);
+    for (unsigned i = 0; i < 2; i++)
+        destroy(gpu, &graphs[i]);
+    CHECK_OK(trtcoll_plan_release(sum.plan));
+    CHECK_OK(trtcoll_group_reform(group, 0, 0));
+    sum = gpu_sum_make(gpu, group, TRTCOLL_LANE_DIRECT, 0, 4096);
+    gpu_sum_fill(gpu, &sum, (unsigned)me->rank, 3, gpu->streams[0]);
+    CHECK_OK(gpu_sum_run(&sum, gpu->streams[0], NULL));
+    gpu_drain(gpu, gpu->streams[0], PROC_PATIENCE_MS);
+    gpu_sum_check(gpu, &sum, 3);
+    CHECK_OK(trtcoll_plan_release(sum.plan));
+    gpu_part(me, gpu);
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_overlap(void **state)
+{
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 2, .operation_ms = LONG_MS});
+
+    (void)state;
+    proc_run_all(daemon, 2, overlap_body, NULL, PROC_PATIENCE_MS);
+    proc_daemon_finish(daemon);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_refusals, proc_teardown),        cmocka_unit_test_teardown(test_replay_direct, proc_teardown),
         cmocka_unit_test_teardown(test_replay_served, proc_teardown),   cmocka_unit_test_teardown(test_again_direct, proc_teardown),
         cmocka_unit_test_teardown(test_again_served, proc_teardown),    cmocka_unit_test_teardown(test_deadline_direct, proc_teardown),
-        cmocka_unit_test_teardown(test_deadline_served, proc_teardown),
+        cmocka_unit_test_teardown(test_deadline_served, proc_teardown), cmocka_unit_test_teardown(test_overlap, proc_teardown),
     };
 
     return gpu_main("graphs on GPUs", tests, sizeof(tests) / sizeof(tests[0]));
