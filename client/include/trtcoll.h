@@ -407,7 +407,7 @@ TRTCOLL_API int trtcoll_unregister(struct trtcoll_ctx *ctx, void *pointer);
  * A group of one applies the epilogue too. Everything is the same bit for bit on all ranks and from run to run.
  *
  * dtype: fused FP32, FP16, BF16; plain also the integer types and FP64. redop: fused SUM only. hidden * element size: a multiple of 16 when
- * fused.
+ * fused, and hidden itself too with NVFP4. Plain sums of other rows are NCCL's on GPUs, on the served lane.
  */
 struct trtcoll_all_reduce_desc {
     uint32_t size;
