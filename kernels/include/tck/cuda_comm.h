@@ -44,7 +44,7 @@ void tck_cuda_comm_destroy(struct tck_cuda_comm *comm);
 /*
  * Enqueues one all-reduce (any strategy but NCCL and NCCL_SYMMETRIC, any fusion) on `stream`; pointers of *run are device pointers, aligned
  * to 16 bytes (else ENOTSUP). No other call of the driver than the launch. Collective like tck_comm_run. Failures in flight (abort,
- * deadline, disagreement) end the kernel and show in progress->fault; later runs end at once. `trigger_early`: programmatic dependent
+ * deadline, overlap) end the kernel and show in progress->fault; later runs end at once. `trigger_early`: programmatic dependent
  * launch: let the next kernel of the stream start before this one has ended.
  */
 int tck_cuda_comm_launch(struct tck_cuda_comm *comm, const struct tck_run *run, CUstream stream, bool trigger_early);
