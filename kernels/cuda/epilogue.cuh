@@ -112,7 +112,7 @@ TCK_DEVICE float tck_row_total(const struct tck_place &place, float mine, struct
 {
     const uint32_t lane = tck_lane(), warps = blockDim.x / 32, at = place.block * warps + threadIdx.x / 32;
     float total = 0;
-    __syncwarp(); /* shuffles of a warp that waits have taken apart go one by one, slowly */
+    __syncwarp(); /* without it 0.05 us more, where the warp is together as well */
     mine = tck_warp_total(mine);
 #if __CUDA_ARCH__ >= 900
     if (place.cluster > 1)

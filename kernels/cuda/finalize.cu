@@ -64,7 +64,7 @@ TCK_DEVICE void tck_take(const struct tck_cuda_args &args, const struct tck_turn
         ((uint4 *)args.run.out)[first + pack] = tck_load_volatile(mine + first + pack);
 }
 
-extern "C" __global__ void __launch_bounds__(512) tck_finalize(const __grid_constant__ struct tck_cuda_args args)
+extern "C" __global__ void __launch_bounds__(512, 2) tck_finalize(const __grid_constant__ struct tck_cuda_args args)
 {
     const uint32_t tokens = (uint32_t)args.run.tokens, own = blockIdx.x * blockDim.x + threadIdx.x;
     const uint64_t start_ns = own == 0 ? tck_global_ns() : 0, flags = (uint64_t)tokens * args.run.row_packs, ranks = flags + tokens;
