@@ -20,7 +20,7 @@ static const unsigned fusions[] = {TCW_FUSION_NONE,
                                    TCW_FUSION_RESIDUAL_RMS_NORM_OUT_QUANT_FP8,
                                    TCW_FUSION_RESIDUAL_RMS_NORM_OUT_QUANT_NVFP4};
 static const uint64_t hiddens[] = {8, 2880, 7168, 7176, 8192, 16384};
-/* UB rounds its codes once less and takes no bias: see its own tests. */
+/* UB rounds its codes once less: proc/test_gpu_operations.c knows it. */
 static const unsigned strategies[] = {TCW_STRATEGY_ONESHOT, TCW_STRATEGY_TWOSHOT, TCW_STRATEGY_MIN_LATENCY, TCW_STRATEGY_MNNVL,
                                       TCW_STRATEGY_SYMM_MEM};
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
