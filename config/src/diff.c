@@ -87,11 +87,13 @@ static void diff_nodes(struct differ *differ, const struct tcf_config *now, cons
     }
 }
 
-/* Ranks are compared by the node's name: its index may have moved, and then the nodes' difference is told already. */
+/*
+ * In all but the deadline. Ranks are compared by the node's name: its index may have moved, and then the nodes' difference is told already.
+ */
 static bool group_equal(const struct tcf_config *now, const struct tcf_group *one, const struct tcf_config *next,
                         const struct tcf_group *other)
 {
-    if (one->size != other->size || one->deadline_ns != other->deadline_ns || one->lane != other->lane || one->strategy != other->strategy)
+    if (one->size != other->size || one->lane != other->lane || one->strategy != other->strategy)
         return false;
     for (uint32_t i = 0; i < one->size; i++) {
         if (one->ranks[i].device != other->ranks[i].device ||
@@ -99,6 +101,30 @@ static bool group_equal(const struct tcf_config *now, const struct tcf_group *on
             return false;
     }
     return access_equal(&one->access, &other->access);
+}
+
+static char *deadline_print(const struct tcf_group *group)
+{
+    char *text = NULL;
+    if (group->deadline_ns && asprintf(&text, "%llu", (unsigned long long)(group->deadline_ns / 1000000)) < 0)
+        return NULL;
+    return text;
+}
+
+/* A group of both. One that can be replaced is, with its deadline; where another stays as it is, its deadline changes all the same. */
+static void diff_group(struct differ *differ, uint32_t index, const struct tcf_config *now, const struct tcf_group *from,
+                       const struct tcf_config *next, const struct tcf_group *to, bool in_use)
+{
+    char pointer[64];
+    bool equal = group_equal(now, from, next, to);
+    if (!equal) {
+        snprintf(pointer, sizeof(pointer), "/groups/%u", index);
+        tell_printed(differ, pointer, tcf_group_print(now, from), tcf_group_print(next, to), !in_use);
+    }
+    if ((equal || in_use) && from->deadline_ns != to->deadline_ns) {
+        snprintf(pointer, sizeof(pointer), "/groups/%u/deadline_ms", index);
+        tell_printed(differ, pointer, deadline_print(from), deadline_print(to), true);
+    }
 }
 
 unsigned tcf_config_diff(const struct tcf_config *now, const struct tcf_config *next, bool (*group_in_use)(void *arg, const char *name),
@@ -114,11 +140,13 @@ unsigned tcf_config_diff(const struct tcf_config *now, const struct tcf_config *
     diff_nodes(&differ, now, next);
     for (uint32_t i = 0; i < now->group_count; i++) {
         const struct tcf_group *from = &now->groups[i], *to = tcf_config_group(next, from->name);
-        if (to && group_equal(now, from, next, to))
+        bool in_use = group_in_use && group_in_use(arg, from->name);
+        if (to) {
+            diff_group(&differ, i, now, from, next, to, in_use);
             continue;
-        bool applicable = !group_in_use || !group_in_use(arg, from->name);
+        }
         snprintf(pointer, sizeof(pointer), "/groups/%u", i);
-        tell_printed(&differ, pointer, tcf_group_print(now, from), to ? tcf_group_print(next, to) : NULL, applicable);
+        tell_printed(&differ, pointer, tcf_group_print(now, from), NULL, !in_use);
     }
     for (uint32_t i = 0; i < next->group_count; i++) {
         const struct tcf_group *to = &next->groups[i];

@@ -19,12 +19,13 @@ struct reloading {
     uint32_t refused;
 };
 
-static bool group_in_use(void *arg, const char *name)
+/* Its definition does: it has members, or the new one is written for nodes that are not in effect. */
+static bool group_stays(void *arg, const char *name)
 {
     struct reloading *reloading = arg;
     struct tcd_group *group = tcd_group_find(reloading->daemon, name);
 
-    return group && !tcd_list_empty(&group->instances);
+    return reloading->topology_differs || (group && !tcd_list_empty(&group->instances));
 }
 
 static void set_value(char *to, size_t bytes, const char *value)
@@ -49,10 +50,8 @@ static void on_difference(void *arg, const char *pointer, const char *from, cons
     struct tcd_reload_change *change;
     const char *why;
 
-    if (!strncmp(pointer, "/nodes", strlen("/nodes")))
+    if (!strncmp(pointer, "/nodes", strlen("/nodes"))) /* which come before the groups */
         reloading->topology_differs = true;
-    if (!strncmp(pointer, "/groups", strlen("/groups")) && reloading->topology_differs)
-        applicable = false;
     why = applicable ? NULL : obstacle(reloading, pointer);
     if (!why)
         tcd_log(TCD_NOTICE, "reload: %s: %s -> %s", pointer, from, to);
@@ -102,17 +101,20 @@ static void keep_topology(struct tcf_config *next, const struct tcf_config *now)
     memcpy(next->nodes, now->nodes, sizeof(next->nodes));
 }
 
-static struct tcf_group *find(const struct tcf_config *config, const char *name)
+static struct tcf_group keep_group(const struct tcf_group *now, const struct tcf_config *next)
 {
-    uint32_t i;
+    const struct tcf_group *wanted = tcf_config_group(next, now->name);
+    struct tcf_group group = *now;
 
-    for (i = 0; i < config->group_count; i++)
-        if (!strcmp(config->groups[i].name, name))
-            return &config->groups[i];
-    return NULL;
+    if (wanted)
+        group.deadline_ns = wanted->deadline_ns;
+    return group;
 }
 
-/* Groups with members keep their definition, also when the new file does not name them. With other nodes, all groups do. */
+/*
+ * Groups with members keep their definition, also when the new file does not name them. With other nodes, all groups do. What the new file
+ * says of their deadlines holds anyway.
+ */
 static int keep_groups(struct reloading *reloading, struct tcf_config *next, const struct tcf_config *now)
 {
     struct tcf_group *groups = calloc(now->group_count + next->group_count + 1, sizeof(*groups));
@@ -121,10 +123,10 @@ static int keep_groups(struct reloading *reloading, struct tcf_config *next, con
     if (!groups)
         return TCW_ENOMEM;
     for (i = 0; i < now->group_count; i++)
-        if (reloading->topology_differs || group_in_use(reloading, now->groups[i].name))
-            groups[count++] = now->groups[i];
+        if (group_stays(reloading, now->groups[i].name))
+            groups[count++] = keep_group(&now->groups[i], next);
     for (i = 0; i < next->group_count && !reloading->topology_differs; i++)
-        if (!find(now, next->groups[i].name) || !group_in_use(reloading, next->groups[i].name))
+        if (!tcf_config_group(now, next->groups[i].name) || !group_stays(reloading, next->groups[i].name))
             groups[count++] = next->groups[i];
     free(next->groups);
     next->groups = groups;
@@ -183,7 +185,7 @@ static int load(struct reloading *reloading)
                     *report->issues.items[i].pointer ? ": " : "", report->issues.items[i].text);
         return TCW_EINVAL;
     }
-    tcf_config_diff(daemon->config, next, group_in_use, on_difference, reloading);
+    tcf_config_diff(daemon->config, next, group_stays, on_difference, reloading);
     keep_options(&next->options, &daemon->config->options);
     keep_topology(next, daemon->config);
     if (keep_groups(reloading, next, daemon->config)) {

@@ -87,6 +87,110 @@ static void test_reload(void **state)
     proc_daemon_finish(daemon);
 }
 
+static struct trtcoll_plan *barrier_plan(struct trtcoll_group *group, unsigned lane)
+{
+    struct trtcoll_barrier_desc desc = TRTCOLL_BARRIER_DESC_INIT;
+    struct trtcoll_plan *plan = NULL;
+
+    desc.lane = lane;
+    CHECK_OK(trtcoll_plan_create_barrier(group, &desc, &plan));
+    return plan;
+}
+
+/* Rank 0 waits for rank 1, which never comes: hours, if it went by the deadline that was in effect when it began. */
+static void wait_by_deadlines(struct proc_me *me)
+{
+    struct trtcoll_run_args args = TRTCOLL_RUN_ARGS_INIT;
+    struct trtcoll_ctx *ctx = proc_open(me, -1);
+    struct trtcoll_group *group = NULL;
+    uint32_t step = 0;
+
+    CHECK_OK(trtcoll_group_join(ctx, "tp", me->rank, 0, &group));
+    for (unsigned lane = TRTCOLL_LANE_DIRECT; lane <= TRTCOLL_LANE_SERVED; lane++) {
+        struct trtcoll_plan *plan = barrier_plan(group, lane);
+
+        CHECK_OK(trtcoll_plan_run(plan, &args, NULL, NULL));
+        proc_reach(me, ++step);
+        if (me->rank == 0) {
+            CHECK_CODE(trtcoll_plan_run(plan, &args, NULL, NULL), TRTCOLL_ETIMEOUT);
+            struct trtcoll_error error = proc_last_error();
+            CHECK_MSG(error.rank == 1, "rank %d is blamed: %s", (int)error.rank, error.text);
+        }
+        proc_await_parent(me, step);
+        CHECK_OK(trtcoll_plan_release(plan));
+        CHECK_OK(trtcoll_group_reform(group, 0, 0));
+        proc_sum(group, lane, 100);
+        proc_reach(me, ++step);
+        proc_await_parent(me, step);
+    }
+    trtcoll_ctx_close(ctx);
+}
+
+/* What the parent does with one lane's wait. The group begins and ends without a deadline of its own, under one of a day. */
+static void change_deadlines(struct proc_daemon *daemon, struct proc_settings *settings, struct proc_run *run, uint32_t step)
+{
+    proc_run_await_all(run, step);
+    until(daemon, "groups tp", EXIT_OK, "waiting");
+    settings->groups = "[{\"name\": \"tp\", \"ranks\": [0, 1], \"deadline_ms\": 200}]";
+    proc_daemon_configure(daemon, settings);
+    ctl(daemon, "reload", EXIT_OK);
+    shows("the configuration was read again: 1 change applied, 0 refused");
+    shows("/groups/0/deadline_ms: absent -> 200");
+    until(daemon, "--json groups | tr -d ' \\n'", EXIT_OK, "\"error\":\"ETIMEOUT\",\"culprit\":1");
+    json(daemon, "groups", "d[\"groups\"][0][\"deadline_ns\"] == 200000000");
+
+    /* Another change of it is refused, but not what is said of the deadline with it. */
+    settings->groups = "[{\"name\": \"tp\", \"ranks\": [0, 1], \"lane\": \"served\", \"deadline_ms\": 15000}]";
+    proc_daemon_configure(daemon, settings);
+    ctl(daemon, "reload", EXIT_OK);
+    shows("1 change applied, 1 refused");
+    shows("/groups/0/deadline_ms: 200 -> 15000");
+    shows("it cannot change while the group has members");
+    json(daemon, "config", "d[\"answer\"][\"groups\"][0][\"deadline_ms\"] == 15000 and d[\"answer\"][\"groups\"][0][\"lane\"] == \"auto\"");
+    proc_run_reach(run, step);
+    proc_run_await_all(run, step + 1);
+    json(daemon, "groups", "d[\"groups\"][0][\"deadline_ns\"] == 15000000000"); /* also in the epoch after */
+
+    settings->groups = "[{\"name\": \"tp\", \"ranks\": [0, 1]}]";
+    proc_daemon_configure(daemon, settings);
+    ctl(daemon, "reload", EXIT_OK);
+    shows("/groups/0/deadline_ms: 15000 -> absent");
+    json(daemon, "groups", "d[\"groups\"][0][\"deadline_ns\"] == 86400000000000");
+    proc_run_reach(run, step + 1);
+}
+
+static void test_group_deadline(void **state)
+{
+    (void)state;
+    struct proc_settings settings = {.devices = 2, .operation_ms = 86400000, .groups = "[{\"name\": \"tp\", \"ranks\": [0, 1]}]"};
+    struct proc_daemon *daemon = proc_daemon_start(&settings);
+    struct proc_run *run = proc_run_start(daemon, 2, wait_by_deadlines, NULL);
+
+    change_deadlines(daemon, &settings, run, 1);
+    change_deadlines(daemon, &settings, run, 3);
+    proc_run_wait(run, PROC_PATIENCE_MS);
+    proc_daemon_finish(daemon);
+}
+
+/* With other nodes no group is taken over, but the deadlines are. */
+static void test_group_deadline_and_nodes(void **state)
+{
+    (void)state;
+    struct proc_settings settings = {.devices = 2, .groups = "[{\"name\": \"tp\", \"ranks\": [0, 1], \"deadline_ms\": 7000}]"};
+    struct proc_daemon *daemon = proc_daemon_start(&settings);
+
+    settings.devices = 3;
+    settings.groups = "[{\"name\": \"tp\", \"ranks\": [1, 2], \"deadline_ms\": 8000}]";
+    proc_daemon_configure(daemon, &settings);
+    ctl(daemon, "reload", EXIT_OK);
+    shows("1 change applied, 2 refused");
+    shows("/groups/0/deadline_ms: 7000 -> 8000");
+    shows("it cannot change while the nodes it is written for are not in effect");
+    json(daemon, "groups", "d[\"groups\"][0][\"deadline_ns\"] == 8000000000");
+    json(daemon, "config", "[r[\"device\"] for r in d[\"answer\"][\"groups\"][0][\"ranks\"]] == [0, 1]");
+    proc_daemon_finish(daemon);
+}
+
 static void be_kicked(struct proc_me *me)
 {
     struct trtcoll_ctx *ctx = proc_open(me, -1);
@@ -156,8 +260,12 @@ static void test_log_level(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_drain, proc_teardown),     cmocka_unit_test_teardown(test_reload, proc_teardown),
-        cmocka_unit_test_teardown(test_kick, proc_teardown),      cmocka_unit_test_teardown(test_explain, proc_teardown),
+        cmocka_unit_test_teardown(test_drain, proc_teardown),
+        cmocka_unit_test_teardown(test_reload, proc_teardown),
+        cmocka_unit_test_teardown(test_group_deadline, proc_teardown),
+        cmocka_unit_test_teardown(test_group_deadline_and_nodes, proc_teardown),
+        cmocka_unit_test_teardown(test_kick, proc_teardown),
+        cmocka_unit_test_teardown(test_explain, proc_teardown),
         cmocka_unit_test_teardown(test_log_level, proc_teardown),
     };
     return cmocka_run_group_tests_name("trtcollctl, asking and changing", tests, NULL, NULL);

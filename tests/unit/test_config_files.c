@@ -270,6 +270,35 @@ static void groups_without_members_may_change(void **state)
     used_group = NULL;
 }
 
+/* Of a group that stays as it is, the deadline changes all the same; one that is replaced brings its own. */
+static void deadlines_of_groups_in_use_may_change(void **state)
+{
+    (void)state;
+#define A(more) "{" D ",\"groups\":[{\"name\":\"b\",\"ranks\":[2]},{\"name\":\"a\",\"ranks\":[0]" more "}]}"
+    static const char *const in_uses[] = {NULL, "a"};
+    for (int i = 0; i < 2; i++) {
+        used_group = in_uses[i];
+        assert_int_equal(diff(A(",\"deadline_ms\":200"), A(",\"deadline_ms\":86400000")), 0);
+        assert_string_equal(differences, "/groups/1/deadline_ms 200 -> 86400000\n");
+        assert_int_equal(diff(A(",\"deadline_ms\":200"), A("")), 0);
+        assert_string_equal(differences, "/groups/1/deadline_ms 200 -> absent\n");
+        assert_int_equal(diff(A(""), A(",\"deadline_ms\":1")), 0);
+        assert_string_equal(differences, "/groups/1/deadline_ms absent -> 1\n");
+        assert_int_equal(diff(A(",\"deadline_ms\":200"), A(",\"deadline_ms\":200")), 0);
+        assert_string_equal(differences, "");
+    }
+    assert_int_equal(diff(A(",\"deadline_ms\":200"), A(",\"deadline_ms\":300,\"lane\":\"served\"")), 1);
+    assert_int_equal(strncmp(differences, "/groups/1 {", 11), 0);
+    assert_non_null(strstr(differences, "} (restart)\n/groups/1/deadline_ms 200 -> 300\n"));
+    used_group = NULL;
+    assert_int_equal(diff(A(",\"deadline_ms\":200"), A(",\"deadline_ms\":300,\"lane\":\"served\"")), 0);
+    assert_int_equal(strncmp(differences, "/groups/1 {", 11), 0);
+    assert_null(strstr(differences, "/deadline_ms"));
+    assert_int_equal(diff(A(",\"deadline_ms\":200"), "{" D "}"), 0);
+    assert_null(strstr(differences, "/deadline_ms"));
+#undef A
+}
+
 static void nodes_cannot_change(void **state)
 {
     (void)state;
@@ -314,6 +343,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_that_cannot_be_read_are_complaints, make_directory, remove_directory),
         cmocka_unit_test(options_say_whether_they_can_be_applied),
         cmocka_unit_test(groups_without_members_may_change),
+        cmocka_unit_test(deadlines_of_groups_in_use_may_change),
         cmocka_unit_test(nodes_cannot_change),
         cmocka_unit_test(what_is_printed_reads_back_the_same),
     };

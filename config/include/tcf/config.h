@@ -113,8 +113,9 @@ void tcf_config_free(struct tcf_config *config);
 
 /*
  * What a reload from `now` to `next` would change. Each difference is reported through `report`: the JSON pointer, both values as text, and
- * whether it can be applied while running (new, changed or removed groups without members can; options say so in options.def;
- * devices, nodes and the runtime directory cannot). Returns the number of differences that cannot be applied.
+ * whether it can be applied while running (new, changed or removed groups without members can; of any other group that is in both, the
+ * deadline, which then is a difference of its own; options say so in options.def; devices, nodes and the runtime directory cannot). Nodes
+ * come before groups. Returns the number of differences that cannot be applied.
  * `group_in_use` tells whether a group has members now; may be NULL.
  */
 typedef void (*tcf_difference)(void *arg, const char *pointer, const char *from, const char *to, bool applicable);
