@@ -43,6 +43,40 @@ uint64_t tuning_limit(const struct tuning_table *table, uint32_t i)
     return i + 1 < table->count ? (table->sizes[i] + table->sizes[i + 1]) / 2 : UINT64_MAX;
 }
 
+/* Of a strategy at a size: what the table chooses there, or else its fastest grid. 0: it was not measured. */
+static double time_of(const struct tuning_table *table, uint32_t size, const char *strategy)
+{
+    const struct tuning_candidate *chosen = &tuning_candidates[table->chosen[size]];
+    double least = 0;
+    if (strcmp(chosen->strategy, strategy) == 0)
+        return table->us[size][table->chosen[size]];
+    for (uint32_t c = 0; c < TUNING_CANDIDATES; c++) {
+        double us = strcmp(tuning_candidates[c].strategy, strategy) == 0 ? table->us[size][c] : 0;
+        if (us > 0 && (least <= 0 || us < least))
+            least = us;
+    }
+    return least;
+}
+
+static void write_times(FILE *to, const struct tuning_table *table)
+{
+    static const char *const strategies[] = {"oneshot", "twoshot"};
+    bool first = true;
+    for (uint32_t i = 0; i < table->count; i++) {
+        const double us[] = {time_of(table, i, strategies[0]), time_of(table, i, strategies[1])};
+        if (us[0] <= 0 && us[1] <= 0)
+            continue;
+        fprintf(to, "%s\n      {\"bytes\": %" PRIu64, first ? ", \"measured\": [" : ",", table->sizes[i]);
+        for (uint32_t s = 0; s < 2; s++)
+            if (us[s] > 0)
+                fprintf(to, ", \"%s_us\": %.3f", strategies[s], us[s]);
+        fprintf(to, "}");
+        first = false;
+    }
+    if (!first)
+        fprintf(to, "\n    ]");
+}
+
 static void write_table(FILE *to, const struct tuning_table *table)
 {
     bool first = true;
@@ -57,7 +91,9 @@ static void write_table(FILE *to, const struct tuning_table *table)
         fprintf(to, ", \"strategy\": \"%s\", \"blocks\": %" PRIu32 "}", candidate->strategy, candidate->blocks);
         first = false;
     }
-    fprintf(to, "\n    ]}");
+    fprintf(to, "\n    ]");
+    write_times(to, table);
+    fprintf(to, "}");
 }
 
 void tuning_write(FILE *to, const char *gpu, const char *command, const struct tuning_table *tables, uint32_t count)

@@ -11,6 +11,7 @@
 
 enum { FORMAT_VERSION = 1 };
 static const uint64_t max_bytes_limit = 1ull << 50;
+static const double max_us = 1e9;
 
 /* ---- reading ---- */
 
@@ -71,6 +72,50 @@ static void read_steps(const struct tcf_value *value, struct tcf_tuning_table *t
         read_step(entry, table, issues);
 }
 
+/* Microseconds, 0 if absent. */
+static double read_us(const struct tcf_value *value, struct tcf_issues *issues)
+{
+    if (!value)
+        return 0;
+    if (value->kind == TCF_NUMBER && value->number > 0 && value->number <= max_us)
+        return value->number;
+    tcf_value_reject(value, issues, "a number of microseconds, more than 0 and at most %.0f", max_us);
+    return 0;
+}
+
+static void read_time(const struct tcf_value *value, struct tcf_tuning_table *table, struct tcf_issues *issues)
+{
+    uint64_t before = table->time_count ? table->times[table->time_count - 1].bytes : 0;
+    const struct tcf_value *bytes, *oneshot, *twoshot;
+    struct tcf_tuning_time *time;
+
+    if (!tcf_keys_check(value, "bytes|oneshot_us|twoshot_us", issues))
+        return;
+    bytes = tcf_read_member(value, "bytes", issues);
+    oneshot = tcf_value_member(value, "oneshot_us");
+    twoshot = tcf_value_member(value, "twoshot_us");
+    time = &table->times[table->time_count++];
+    if (bytes && tcf_read_integer(bytes, 1, max_bytes_limit, "bytes", &time->bytes, issues) && time->bytes <= before)
+        tcf_value_reject(bytes, issues, "more than in the measurement before");
+    if (!oneshot && !twoshot)
+        tcf_value_reject(value, issues, "an object with \"oneshot_us\", \"twoshot_us\" or both");
+    time->oneshot_us = read_us(oneshot, issues);
+    time->twoshot_us = read_us(twoshot, issues);
+}
+
+static void read_times(const struct tcf_value *value, struct tcf_tuning_table *table, struct tcf_issues *issues)
+{
+    const struct tcf_value *entry;
+    uint32_t count = value->kind == TCF_ARRAY ? tcf_value_count(value) : 0;
+
+    if (count < 1 || count > TCF_MAX_TUNING_TIMES) {
+        tcf_value_reject(value, issues, "an array of 1 to %d measurements", TCF_MAX_TUNING_TIMES);
+        return;
+    }
+    for (entry = value->first; entry; entry = entry->next)
+        read_time(entry, table, issues);
+}
+
 static bool is_twice(const struct tcf_tuning *tuning, const struct tcf_tuning_table *table)
 {
     uint32_t i;
@@ -84,14 +129,15 @@ static bool is_twice(const struct tcf_tuning *tuning, const struct tcf_tuning_ta
 static void read_table(const struct tcf_value *value, struct tcf_tuning *tuning, struct tcf_issues *issues)
 {
     struct tcf_tuning_table *table = &tuning->tables[tuning->table_count];
-    const struct tcf_value *ranks, *fused, *steps;
+    const struct tcf_value *ranks, *fused, *steps, *measured;
     uint64_t number = 0;
 
-    if (!tcf_keys_check(value, "ranks|fused|steps", issues))
+    if (!tcf_keys_check(value, "ranks|fused|steps|measured", issues))
         return;
     ranks = tcf_read_member(value, "ranks", issues);
     fused = tcf_value_member(value, "fused");
     steps = tcf_read_member(value, "steps", issues);
+    measured = tcf_value_member(value, "measured");
     if (ranks && tcf_read_integer(ranks, 1, TCW_MAX_RANKS, "ranks", &number, issues))
         table->ranks = (uint32_t)number;
     if (fused && fused->kind != TCF_TRUTH)
@@ -99,6 +145,8 @@ static void read_table(const struct tcf_value *value, struct tcf_tuning *tuning,
     table->fused = fused && fused->truth;
     if (steps)
         read_steps(steps, table, issues);
+    if (measured)
+        read_times(measured, table, issues);
     if (is_twice(tuning, table))
         tcf_value_reject(value, issues, "one table for a number of ranks, and one more that is fused");
     tuning->table_count++;
@@ -199,6 +247,19 @@ const struct tcf_tuning_table *tcf_tuning_find(const struct tcf_tuning *tuning, 
     return nearest;
 }
 
+static bool times_equal(const struct tcf_tuning_table *one, const struct tcf_tuning_table *other)
+{
+    uint32_t i;
+
+    if (one->time_count != other->time_count)
+        return false;
+    for (i = 0; i < one->time_count; i++)
+        if (one->times[i].bytes != other->times[i].bytes || one->times[i].oneshot_us != other->times[i].oneshot_us ||
+            one->times[i].twoshot_us != other->times[i].twoshot_us)
+            return false;
+    return true;
+}
+
 static bool tables_equal(const struct tcf_tuning_table *one, const struct tcf_tuning_table *other)
 {
     uint32_t i;
@@ -209,7 +270,7 @@ static bool tables_equal(const struct tcf_tuning_table *one, const struct tcf_tu
         if (one->steps[i].max_bytes != other->steps[i].max_bytes || one->steps[i].strategy != other->steps[i].strategy ||
             one->steps[i].blocks != other->steps[i].blocks)
             return false;
-    return true;
+    return times_equal(one, other);
 }
 
 bool tcf_tuning_equal(const struct tcf_tuning *one, const struct tcf_tuning *other)

@@ -5,6 +5,7 @@
 #include "grids.h"
 #include "group.h"
 #include "text.h"
+#include "times.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,6 +54,20 @@ static void add_rejected(cJSON *answer, const struct tcd_choice *choice)
         cJSON_AddStringToObject(item, "why", choice->rejected[i].why);
         cJSON_AddItemToArray(rejected, item);
     }
+}
+
+/* Of what there is a choice of. */
+static void add_times(cJSON *answer, const struct tcw_plan_desc *desc, const struct tcd_choosing *choosing,
+                      const struct tcw_decision *decision, uint64_t bytes)
+{
+    const struct tcd_times_question question = {.tuning = choosing->tuning,
+                                                .nranks = choosing->nranks,
+                                                .fused = desc->fusion != TCW_FUSION_NONE,
+                                                .bytes = bytes,
+                                                .strategy = tcw_decision_strategy(decision, bytes)};
+
+    if (choosing->kind == TCK_DEVICE_CUDA && choosing->nranks > 1 && desc->op == TCW_OP_ALL_REDUCE)
+        tcd_times_add(answer, &question);
 }
 
 static int find_ranks(struct tcd_daemon *daemon, const struct tcw_admin *question, const struct tcd_instance **instance,
@@ -123,5 +138,6 @@ int tcd_explain(struct tcd_daemon *daemon, const struct tcw_admin *question, cJS
     cJSON_AddBoolToObject(answer, "multicast", choice.multicast);
     add_steps(answer, &choice.decision);
     add_rejected(answer, &choice);
+    add_times(answer, desc, &choosing, &choice.decision, bytes);
     return 0;
 }

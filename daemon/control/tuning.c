@@ -1,6 +1,7 @@
 #include "tuning.h"
 
 #include <tck/cuda_defaults.h>
+#include <tck/cuda_times.h>
 #include <tcw/message.h>
 
 static const struct row {
@@ -20,18 +21,38 @@ static bool continues(const struct tcf_tuning_table *table, const struct row *ro
     return table->ranks == row->ranks && table->fused == row->fused;
 }
 
+static const struct measurement {
+    uint32_t ranks;
+    bool fused;
+    struct tcf_tuning_time time;
+} measurements[] = {
+#define TIME(ranks, fused, bytes, oneshot_us, twoshot_us) {ranks, fused, {bytes, oneshot_us, twoshot_us}},
+    TCK_CUDA_TIMES(TIME)
+#undef TIME
+};
+
+static void fill_times(struct tcf_tuning_table *table)
+{
+    unsigned i;
+
+    for (i = 0; i < sizeof(measurements) / sizeof(measurements[0]) && table->time_count < TCF_MAX_TUNING_TIMES; i++)
+        if (measurements[i].ranks == table->ranks && measurements[i].fused == table->fused)
+            table->times[table->time_count++] = measurements[i].time;
+}
+
 /* Rows of a table stand together. */
 static void fill(struct tcf_tuning *tuning)
 {
     struct tcf_tuning_table *table = NULL;
     unsigned i;
 
-    tcw_text_set(tuning->name, sizeof(tuning->name), "the built-in tables");
+    tcw_text_set(tuning->name, sizeof(tuning->name), "the built-in tables (" TCK_CUDA_TIMES_GPU ")");
     for (i = 0; i < ROWS; i++) {
         if (!table || !continues(table, &rows[i])) {
             table = &tuning->tables[tuning->table_count++];
             table->ranks = rows[i].ranks;
             table->fused = rows[i].fused;
+            fill_times(table);
         }
         if (table->step_count < TCW_MAX_DECISION_STEPS)
             table->steps[table->step_count++] = rows[i].step;

@@ -1,5 +1,5 @@
 /*
- * The built-in tables of strategies for CUDA devices (tck/cuda_defaults.h), as if read from a file: what the chooser uses without
+ * The built-in tables of strategies for CUDA devices (tck/cuda_defaults.h, tck/cuda_times.h), as if read from a file: what the chooser uses without
  * choosing.tuning. Made by the first call; control process, loop thread.
  */
 #ifndef TCD_CONTROL_TUNING_H

@@ -94,13 +94,45 @@ static void test_written(void **state)
     free(text);
 }
 
+/* Of the strategy in the steps the time on its grid there, of the other one its best; nothing of what was not measured. */
+static void test_times_written(void **state)
+{
+    struct tuning_table tables[2] = {table_of(3), table_of(1)};
+    struct tcf_issues issues = {0};
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    (void)state;
+    tables[0].us[0][ONESHOT_OWN] = 9.9; /* is near: chosen */
+    tables[0].us[0][ONESHOT_16] = 9.8;
+    tables[0].us[0][TWOSHOT_264] = 9.95;
+    for (uint32_t c = 0; c < TUNING_CANDIDATES; c += 2)
+        tables[0].us[1][c] = 0;
+    for (uint32_t c = 0; c < TUNING_CANDIDATES; c++)
+        tables[0].us[2][c] = tables[1].us[0][c] = 0;
+    tables[1].fused = true;
+    for (uint32_t t = 0; t < 2; t++)
+        tuning_choose(&tables[t]);
+    assert_non_null(file);
+    tuning_write(file, "GPU", "command", tables, 2);
+    assert_int_equal(fclose(file), 0);
+    struct tcf_tuning *tuning = tcf_tuning_parse("t.json", text, bytes, &issues);
+    assert_non_null(tuning);
+    const struct tcf_tuning_table *plain = tcf_tuning_find(tuning, 4, false), *fused = tcf_tuning_find(tuning, 4, true);
+    assert_int_equal(plain->time_count, 2);
+    assert_true(plain->times[0].bytes == 16384 && plain->times[0].oneshot_us == 9.9 && plain->times[0].twoshot_us == 9.95);
+    assert_true(plain->times[1].bytes == 65536 && plain->times[1].oneshot_us == 0 && plain->times[1].twoshot_us == 10);
+    assert_true(fused->fused && fused->time_count == 0);
+    tcf_tuning_free(tuning);
+    tcf_issues_free(&issues);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_candidates),
-        cmocka_unit_test(test_fastest),
-        cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_written),
+        cmocka_unit_test(test_candidates), cmocka_unit_test(test_fastest),       cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_written),    cmocka_unit_test(test_times_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 
 #define STEP(bytes, strategy) "{\"max_bytes\":" bytes ",\"strategy\":\"" strategy "\"}"
 #define TABLE(ranks, more)    "{\"ranks\":" ranks more ",\"steps\":[" STEP("null", "oneshot") "]}"
+#define TIMED(times)          "{\"ranks\":2,\"steps\":[" STEP("null", "oneshot") "],\"measured\":" times "}"
 #define FILE_OF(tables)       "{\"version\":1,\"tables\":[" tables "]}"
 
 static struct tcf_tuning *parse(const char *text, struct tcf_issues *issues)
@@ -63,6 +64,54 @@ static void values_are_read(void **state)
     assert_true(tuning->tables[0].steps[1].max_bytes == UINT64_MAX);
     assert_int_equal(tuning->tables[0].steps[1].strategy, TCW_STRATEGY_ONESHOT);
     tcf_tuning_free(tuning);
+}
+
+static void times_are_read(void **state)
+{
+    static const char text[] = FILE_OF(TIMED("[{\"bytes\":16384,\"oneshot_us\":2.5,\"twoshot_us\":3},{\"bytes\":65536,\"twoshot_us\":4}]"));
+    struct tcf_tuning *tuning = parse_good(text), *same = parse_good(text), *without = parse_good(FILE_OF(TABLE("2", "")));
+    struct tcf_tuning *other = parse_good(FILE_OF(TIMED("[{\"bytes\":16384,\"oneshot_us\":2.5},{\"bytes\":65536,\"twoshot_us\":4}]")));
+    const struct tcf_tuning_table *table = &tuning->tables[0];
+
+    (void)state;
+    assert_int_equal(table->time_count, 2);
+    assert_true(table->times[0].bytes == 16384 && table->times[1].bytes == 65536);
+    assert_true(table->times[0].oneshot_us == 2.5 && table->times[0].twoshot_us == 3);
+    assert_true(table->times[1].oneshot_us == 0 && table->times[1].twoshot_us == 4);
+    assert_int_equal(without->tables[0].time_count, 0);
+    assert_true(tcf_tuning_equal(tuning, same));
+    assert_false(tcf_tuning_equal(tuning, without));
+    assert_false(tcf_tuning_equal(tuning, other));
+    tcf_tuning_free(tuning);
+    tcf_tuning_free(same);
+    tcf_tuning_free(without);
+    tcf_tuning_free(other);
+}
+
+static void errors_of_times_are_named(void **state)
+{
+    char many[2048] = FILE_OF("{\"ranks\":2,\"steps\":[" STEP("null", "oneshot") "],\"measured\":[{}");
+    int i;
+
+    (void)state;
+    many[strlen(many) - strlen("]}")] = 0;
+    for (i = 0; i < TCF_MAX_TUNING_TIMES; i++)
+        strcat(many, ",{}");
+    strcat(many, "]}]}");
+    expect_issue(many, "/tables/0/measured", "1 to 32 measurements");
+    expect_issue(FILE_OF(TIMED("{}")), "/tables/0/measured", "found an object, allowed an array");
+    expect_issue(FILE_OF(TIMED("[]")), "/tables/0/measured", "1 to 32 measurements");
+    expect_issue(FILE_OF(TIMED("[7]")), "/tables/0/measured/0", "an object");
+    expect_issue(FILE_OF(TIMED("[{\"oneshot_us\":1}]")), "/tables/0/measured/0", "no \"bytes\"");
+    expect_issue(FILE_OF(TIMED("[{\"bytes\":0,\"oneshot_us\":1}]")), "/tables/0/measured/0/bytes", "found 0");
+    expect_issue(FILE_OF(TIMED("[{\"bytes\":8,\"oneshot_us\":1},{\"bytes\":8,\"oneshot_us\":1}]")), "/tables/0/measured/1/bytes",
+                 "more than in the measurement before");
+    expect_issue(FILE_OF(TIMED("[{\"bytes\":8}]")), "/tables/0/measured/0", "\"twoshot_us\" or both");
+    expect_issue(FILE_OF(TIMED("[{\"bytes\":8,\"oneshot_us\":0}]")), "/tables/0/measured/0/oneshot_us", "found 0, allowed");
+    expect_issue(FILE_OF(TIMED("[{\"bytes\":8,\"twoshot_us\":-1}]")), "/tables/0/measured/0/twoshot_us", "more than 0");
+    expect_issue(FILE_OF(TIMED("[{\"bytes\":8,\"twoshot_us\":1e10}]")), "/tables/0/measured/0/twoshot_us", "at most 1000000000");
+    expect_issue(FILE_OF(TIMED("[{\"bytes\":8,\"twoshot_us\":\"3\"}]")), "/tables/0/measured/0/twoshot_us", "microseconds");
+    expect_issue(FILE_OF(TIMED("[{\"bytes\":8,\"us\":3}]")), "/tables/0/measured/0/us", "unknown key");
 }
 
 static void errors_are_named(void **state)
@@ -163,10 +212,8 @@ static void a_configuration_reads_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values_are_read),
-        cmocka_unit_test(errors_are_named),
-        cmocka_unit_test(the_nearest_is_found),
-        cmocka_unit_test(a_configuration_reads_it),
+        cmocka_unit_test(values_are_read),  cmocka_unit_test(times_are_read),       cmocka_unit_test(errors_of_times_are_named),
+        cmocka_unit_test(errors_are_named), cmocka_unit_test(the_nearest_is_found), cmocka_unit_test(a_configuration_reads_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

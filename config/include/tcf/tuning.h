@@ -8,7 +8,7 @@
 #include <tcf/config.h>
 #include <tcw/plan.h>
 
-enum { TCF_MAX_TUNING_TABLES = 64, TCF_MAX_TUNING_BLOCKS = 1024 };
+enum { TCF_MAX_TUNING_TABLES = 64, TCF_MAX_TUNING_BLOCKS = 1024, TCF_MAX_TUNING_TIMES = 32 };
 
 struct tcf_tuning_step {
     uint64_t max_bytes; /* message bytes up to here; UINT64_MAX in the last step */
@@ -16,11 +16,19 @@ struct tcf_tuning_step {
     uint32_t blocks;    /* grid size, 0: the kernel's own rule */
 };
 
+/* What was measured at one message size; 0: not measured. For people: nothing is chosen by it. */
+struct tcf_tuning_time {
+    uint64_t bytes;
+    double oneshot_us, twoshot_us;
+};
+
 struct tcf_tuning_table {
     uint32_t ranks;
     bool fused; /* for plans with an epilogue */
     uint32_t step_count;
     struct tcf_tuning_step steps[TCW_MAX_DECISION_STEPS];
+    uint32_t time_count; /* may be 0 */
+    struct tcf_tuning_time times[TCF_MAX_TUNING_TIMES];
 };
 
 struct tcf_tuning {

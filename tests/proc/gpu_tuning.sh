@@ -1,0 +1,86 @@
+#!/bin/bash
+# Tuning files from beginning to end, over the fake driver: what `trtcollctl tune` writes is what a daemon explains with.
+set -u
+ctl=$TRTCOLL_TEST_CTL
+failures=0
+daemon_pid=
+
+TMPDIR=$(mktemp -d) || exit 1
+export TMPDIR
+export RUNTIME_DIRECTORY=$TMPDIR/run
+
+stop_daemon()
+{
+    [[ -n $daemon_pid ]] || return
+    kill "$daemon_pid"
+    wait "$daemon_pid"
+    daemon_pid=
+}
+trap 'stop_daemon; rm -rf "$TMPDIR"' EXIT
+
+fail()
+{
+    echo "FAILED: $*"
+    failures=$((failures + 1))
+}
+
+configure() # file that choosing.tuning names, or nothing
+{
+    printf '{"devices": {"cuda": 3}, "choosing": {"tuning": "%s"}}\n' "${1-}" >"$TMPDIR/daemon.json"
+}
+
+# Until it knows all three GPUs.
+start_daemon()
+{
+    mkdir -p "$RUNTIME_DIRECTORY"
+    "$TRTCOLL_TEST_DAEMON" --config "$TMPDIR/daemon.json" >"$TMPDIR/log" 2>&1 &
+    daemon_pid=$!
+    for _ in {1..200}; do
+        [[ $(grep -c 'Fake GPU [0-9],' "$TMPDIR/log") == 3 ]] && return
+        sleep 0.1
+    done
+    fail "the daemon does not find three GPUs: $(cat "$TMPDIR/log")"
+}
+
+explain() # arguments
+{
+    timeout 20 "$ctl" -r "$RUNTIME_DIRECTORY" explain "$@" >"$TMPDIR/out" 2>&1 || fail "explain $*: exit status $?: $(cat "$TMPDIR/out")"
+}
+
+has() { grep -qE -- "$2" "$TMPDIR/$1" || fail "no $2 in: $(cat "$TMPDIR/$1")"; }
+
+# The built-in tables have times of two and of four GPUs.
+configure
+start_daemon
+explain all-reduce 64x8192
+has out '^time of a run on the direct lane$'
+has out '^  oneshot +measured at 1 MiB: [0-9.]+ us$'
+has out '^  twoshot +measured at 1 MiB: [0-9.]+ us$'
+has out '^  by +the built-in tables \(.*\): the table for 2 ranks$'
+explain all-reduce 100x8192 --ranks 4 --fusion residual-rms-norm
+has out '^  twoshot +measured at 1 MiB: [0-9.]+ us, at 2 MiB: [0-9.]+ us$'
+explain all-reduce 64x8192 --strategy mnnvl
+has out '^  mnnvl +not measured$'
+explain all-reduce 64x8192 --ranks 8
+has out '^  not measured +the built-in tables .*: no times in the table for 8 ranks$'
+explain all-gather 4096
+grep -q 'time of a run' "$TMPDIR/out" && fail "times of what has one form: $(cat "$TMPDIR/out")"
+stop_daemon
+
+# What was measured here.
+timeout 60 "$ctl" tune --ranks 2 --sizes 16K:64K --replays 1 "$TMPDIR/t.json" >"$TMPDIR/out" 2>&1 || fail "tune: $(tail -n 5 "$TMPDIR/out")"
+configure "$TMPDIR/t.json"
+start_daemon
+explain all-reduce 4x8192
+has out '^  oneshot +measured at 64 KiB: [0-9.]+ [um]s$'
+has out '^  twoshot +measured at 64 KiB: [0-9.]+ [um]s$'
+has out '^  by +.*t.json \(Fake GPU.*\): the table for 2 ranks$'
+explain all-reduce 2x8192 --fusion residual-rms-norm --json
+has out '"times_of": ".* with an epilogue"'
+[[ $(grep -c '"us": ' "$TMPDIR/out") == 4 ]] || fail "not two sizes of two strategies: $(cat "$TMPDIR/out")"
+explain all-reduce 4x8192 --ranks 3
+has out '^  not measured +.*t.json .*: no table for 3 ranks$'
+stop_daemon
+
+[[ $failures == 0 ]] || exit 1
+echo "PASSED"
