@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -16,6 +18,20 @@
 enum {
     FLAG_EXITING = 0x4
 }; /* PF_EXITING, as field 9 of /proc/PID/stat shows it: set when a process starts to go, before its socket closes */
+
+/*
+ * struct pidfd_info of linux/pidfd.h as it was first, which every kernel that knows the request accepts; the header of this machine may be
+ * older than its kernel.
+ */
+struct pidfd_answer {
+    uint64_t mask; /* what is asked for, and what was answered */
+    uint64_t cgroup;
+    uint32_t ids[11];
+    int32_t exit_code;
+};
+_Static_assert(sizeof(struct pidfd_answer) == 64, "the size is part of the request's number");
+#define GET_INFO      _IOWR(0xff, 11, struct pidfd_answer)
+#define INFO_EXIT_BIT (1ull << 3)
 
 void tcd_process_open(struct tcd_process *process, int socket, pid_t pid)
 {
@@ -65,6 +81,17 @@ static bool read_stat(pid_t pid, char *state, unsigned *flags, int *exit_code)
     return sscanf(at, "%d", exit_code) == 1;
 }
 
+/* How it ended, once its parent has reaped it. Kernels before 6.15 keep that to themselves. */
+static bool ask_end(int pidfd, int *exit_code)
+{
+    struct pidfd_answer answer = {.mask = INFO_EXIT_BIT};
+
+    if (pidfd < 0 || ioctl(pidfd, GET_INFO, &answer) || !(answer.mask & INFO_EXIT_BIT))
+        return false;
+    *exit_code = answer.exit_code;
+    return true;
+}
+
 void tcd_process_fate(const struct tcd_process *process, struct tcd_fate *fate)
 {
     struct pollfd ended = {.fd = process->pidfd, .events = POLLIN};
@@ -80,14 +107,15 @@ void tcd_process_fate(const struct tcd_process *process, struct tcd_fate *fate)
     /* Read before asking: the answer says that the number belonged to our process while it was read. */
     if (seen && process->pidfd >= 0 && syscall(SYS_pidfd_send_signal, process->pidfd, 0, NULL, 0))
         seen = false;
-    if (!seen)
-        return;
-    if (state == 'Z' || state == 'X' || (flags & FLAG_EXITING))
+    if (seen && (state == 'Z' || state == 'X' || (flags & FLAG_EXITING)))
         fate->dead = true;
     /* An exit code of 0 is also what the kernel shows to those who may not know. */
-    if (fate->dead && exit_code) {
+    if (seen && fate->dead && exit_code) {
         fate->known = true;
         fate->status = exit_code;
+    } else if (ask_end(process->pidfd, &fate->status)) { /* after /proc: who was not reaped when that was read may be by now */
+        fate->dead = true;
+        fate->known = true;
     }
 }
 

@@ -1,6 +1,6 @@
 /*
  * The process behind a client: is it alive, and what is known of its end? It is nobody's child here, so it cannot be waited for; a pidfd
- * tells that it ended, and /proc tells the signal while its parent has not reaped it.
+ * tells that it ended, and /proc tells the signal while its parent has not reaped it. Afterwards the pidfd does, from Linux 6.15 on.
  * Stands inside its client, which calls tcd_process_close. Control process, loop thread.
  */
 #ifndef TCD_CONTROL_PROCESS_H
@@ -26,7 +26,9 @@ struct tcd_fate {
 };
 void tcd_process_fate(const struct tcd_process *process, struct tcd_fate *fate);
 
-/* "was killed by signal 9 (Killed)", "exited with status 0", "died" or "closed its connection"; returns the signal, 0 if none or unknown.
+/*
+ * "was killed by signal 9 (Killed)", "exited with status 0", "ended without leaving" or "closed its connection"; returns the signal, 0 if
+ * none or unknown.
  */
 int tcd_fate_text(const struct tcd_fate *fate, char *text, size_t bytes);
 

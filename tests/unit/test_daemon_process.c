@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -107,23 +108,76 @@ static void test_exited(void **state)
     finish(&peer);
 }
 
-/* The parent was faster: it is certain that the process ended, and nothing else. */
-static void test_reaped(void **state)
+/* Whether the kernel tells how a process ended that was reaped: from 6.15 on. */
+static bool tells_of_reaped(void)
 {
-    struct peer peer;
+    struct utsname name;
+    unsigned major = 0, minor = 0;
+
+    assert_int_equal(uname(&name), 0);
+    assert_int_equal(sscanf(name.release, "%u.%u", &major, &minor), 2);
+    return major > 6 || (major == 6 && minor >= 15);
+}
+
+/* The parent was faster: what ended is certain, and how, if the kernel tells. */
+static void expect_reaped(const struct peer *peer, int signal, const char *told)
+{
     struct tcd_fate fate;
     char text[128];
 
-    (void)state;
-    start(&peer);
-    kill(peer.pid, SIGTERM);
-    assert_int_equal(waitpid(peer.pid, NULL, 0), peer.pid);
-    tcd_process_fate(&peer.process, &fate);
+    tcd_process_fate(&peer->process, &fate);
     assert_true(fate.dead);
-    assert_false(fate.known);
-    assert_int_equal(tcd_fate_text(&fate, text, sizeof(text)), 0);
-    assert_string_equal(text, "ended without leaving");
-    finish(&peer);
+    if (!fate.known)
+        assert_false(tells_of_reaped());
+    assert_int_equal(tcd_fate_text(&fate, text, sizeof(text)), fate.known ? signal : 0);
+    assert_string_equal(text, fate.known ? told : "ended without leaving");
+}
+
+static void test_reaped(void **state)
+{
+    static const struct {
+        const char *told;
+        char byte; /* what the child is told to exit with */
+        int signal;
+    } ends[] = {{"was killed by signal 15 (Terminated)", 0, SIGTERM}, {"exited with status 7", 7, 0}, {"exited with status 0", 0, 0}};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        struct peer peer;
+        start(&peer);
+        if (ends[i].signal)
+            assert_int_equal(kill(peer.pid, ends[i].signal), 0);
+        else
+            assert_int_equal(write(peer.socket, &ends[i].byte, 1), 1);
+        assert_int_equal(waitpid(peer.pid, NULL, 0), peer.pid);
+        expect_reaped(&peer, ends[i].signal, ends[i].told);
+        finish(&peer);
+    }
+}
+
+/* Reaped at once, by the kernel: asked at any moment of that, it is not known that the process ended without how. */
+static void test_reaped_meanwhile(void **state)
+{
+    (void)state;
+    if (!tells_of_reaped()) {
+        print_message("skipped: how a reaped process ended is told from Linux 6.15 on\n");
+        skip();
+    }
+    assert_true(signal(SIGCHLD, SIG_IGN) != SIG_ERR);
+    for (unsigned i = 0; i < 50; i++) {
+        struct tcd_fate fate = {.dead = false};
+        struct peer peer;
+        char text[128];
+
+        start(&peer);
+        assert_int_equal(kill(peer.pid, SIGKILL), 0);
+        while (!fate.dead)
+            tcd_process_fate(&peer.process, &fate);
+        assert_true(fate.known);
+        assert_int_equal(tcd_fate_text(&fate, text, sizeof(text)), SIGKILL);
+        finish(&peer);
+    }
+    assert_true(signal(SIGCHLD, SIG_DFL) != SIG_ERR);
 }
 
 /* ---- the runtime directory ---- */
@@ -188,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_exited),
         cmocka_unit_test(test_reaped),
+        cmocka_unit_test(test_reaped_meanwhile),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_rule),
         cmocka_unit_test(test_open_to_everybody),
