@@ -180,7 +180,10 @@ static void look_at_fault(struct tcc_member *member)
     unsigned long long step, theirs;
     int length;
 
-    if (!word || atomic_load_explicit(&member->failed, memory_order_acquire))
+    if (!word)
+        return;
+    look_at_page(member); /* again: if the kernel has it from there, the story is there by now, and it is the better one */
+    if (atomic_load_explicit(&member->failed, memory_order_acquire))
         return;
     if (error.code >= 0)
         error.code = TRTCOLL_EDEVICE;

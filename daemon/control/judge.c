@@ -15,33 +15,50 @@ static bool has_history(const struct tcd_observed *rank)
 }
 
 /* Two ranks that rest at the same run must have got there the same way. */
+static bool comparable(const struct tcd_observed *one, const struct tcd_observed *other)
+{
+    return has_history(one) && has_history(other) && one->started == other->started;
+}
+
+/* How many of those have run the same as `rank`, itself among them. */
+static unsigned companions(const struct tcd_evidence *evidence, const struct tcd_observed *rank)
+{
+    unsigned count = 0;
+    uint32_t i;
+
+    for (i = 0; i < evidence->nranks; i++)
+        count += comparable(rank, evidence->ranks[i]) && evidence->ranks[i]->hash == rank->hash;
+    return count;
+}
+
+static int blame_history(const struct tcd_evidence *evidence, uint32_t culprit, uint32_t witness, struct tcw_error *cause)
+{
+    const struct tcd_observed *theirs = evidence->ranks[culprit], *mine = evidence->ranks[witness];
+
+    tcd_error_set(cause, TCW_EMISMATCH,
+                  "after %llu runs on the %s lane, rank %u has not run the same plans with the same token counts as rank %u",
+                  (unsigned long long)theirs->started, tcw_lane_name(evidence->lane), culprit, witness);
+    tcw_text_set(cause->field, sizeof(cause->field), "history");
+    cause->rank = culprit;
+    cause->mine = mine->hash;
+    cause->theirs = theirs->hash;
+    cause->step = theirs->finished;
+    return cause->code;
+}
+
+/* Of two that differ, the one that fewer have run the same as; of two ranks alone nobody can know, and the second is named. */
 static int judge_history(const struct tcd_evidence *evidence, struct tcw_error *cause)
 {
-    const struct tcd_observed *first = NULL;
-    uint32_t first_rank = 0, i;
+    const struct tcd_observed *const *ranks = evidence->ranks;
+    uint32_t i, j;
 
-    for (i = 0; i < evidence->nranks; i++) {
-        const struct tcd_observed *now = evidence->ranks[i];
-
-        if (!has_history(now))
-            continue;
-        if (!first) {
-            first = now;
-            first_rank = i;
-            continue;
+    for (i = 0; i < evidence->nranks; i++)
+        for (j = i + 1; j < evidence->nranks; j++) {
+            if (!comparable(ranks[i], ranks[j]) || ranks[i]->hash == ranks[j]->hash)
+                continue;
+            return companions(evidence, ranks[i]) < companions(evidence, ranks[j]) ? blame_history(evidence, i, j, cause)
+                                                                                   : blame_history(evidence, j, i, cause);
         }
-        if (now->started != first->started || now->hash == first->hash)
-            continue;
-        tcd_error_set(cause, TCW_EMISMATCH,
-                      "after %llu runs on the %s lane, rank %u has not run the same plans with the same token counts as rank %u",
-                      (unsigned long long)now->started, tcw_lane_name(evidence->lane), i, first_rank);
-        tcw_text_set(cause->field, sizeof(cause->field), "history");
-        cause->rank = i;
-        cause->mine = first->hash;
-        cause->theirs = now->hash;
-        cause->step = now->finished;
-        return cause->code;
-    }
     return 0;
 }
 

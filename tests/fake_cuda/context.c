@@ -13,6 +13,7 @@ static uint64_t bytes_per_device = UINT64_C(8) << 30;
 static unsigned island = FAKE_MAX_DEVICES; /* GPUs that reach each other */
 static unsigned multiprocessors[FAKE_MAX_DEVICES];
 static bool mps;
+static bool unchecked;
 
 static _Thread_local struct {
     struct fake_context *stack[64];
@@ -91,6 +92,7 @@ CUresult fake_devices_init(void)
 {
     const char *count_text = getenv("TRTCOLL_FAKE_GPUS"), *memory_text = getenv("TRTCOLL_FAKE_GPU_MEMORY");
     const char *list = getenv("CUDA_VISIBLE_DEVICES"), *island_text = getenv("TRTCOLL_FAKE_ISLAND"), *mps_text = getenv("TRTCOLL_FAKE_MPS");
+    const char *unchecked_text = getenv("TRTCOLL_FAKE_UNCHECKED");
     unsigned machine = count_text ? (unsigned)atoi(count_text) : 4;
     if (visible >= 0)
         return visible ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
@@ -102,6 +104,7 @@ CUresult fake_devices_init(void)
         island = (unsigned)atoi(island_text);
     read_multiprocessors(getenv("TRTCOLL_FAKE_MULTIPROCESSORS"));
     mps = mps_text && atoi(mps_text) > 0;
+    unchecked = unchecked_text && atoi(unchecked_text) > 0;
     if (list) {
         visible = choose_visible(list, machine);
     } else {
@@ -115,6 +118,11 @@ CUresult fake_devices_init(void)
 bool fake_devices_ready(void)
 {
     return visible > 0;
+}
+
+bool fake_launches_unchecked(void)
+{
+    return unchecked;
 }
 
 int fake_device_count(void)

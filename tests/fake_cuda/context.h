@@ -27,6 +27,9 @@ uint64_t fake_device_bytes(void);
 /* May this context's device be given memory of the device with this index? */
 bool fake_context_reaches(const struct fake_context *context, unsigned index);
 
+/* TRTCOLL_FAKE_UNCHECKED. Never changes after cuInit; without the lock. */
+bool fake_launches_unchecked(void);
+
 /* What is wrong with using this context now: dead, faulted; 0 nothing. */
 CUresult fake_context_check(struct fake_context *context);
 void fake_context_break(struct fake_context *context, CUresult fault);

@@ -16,6 +16,7 @@
  *   TRTCOLL_FAKE_ISLAND       so many GPUs at a time can map each other's memory (all of them)
  *   TRTCOLL_FAKE_MULTIPROCESSORS  that this process sees of each device: a number for all, or "132,66,..." (132)
  *   TRTCOLL_FAKE_MPS          1: says that an MPS server is used; nothing else is different
+ *   TRTCOLL_FAKE_UNCHECKED    1: kernels do not compare what ranks launch, as real ones do not; see twin_all_reduce.c
  *   TRTCOLL_FAKE_FAULTS       file with faults to inject, see inject.h
  *   CUDA_VISIBLE_DEVICES      as for the real driver: ordinals or "GPU-<uuid>"
  *

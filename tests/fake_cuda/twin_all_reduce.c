@@ -5,8 +5,13 @@
  * take turns: who publishes round k has seen everybody publish k - 1, so nobody reads what stood in that buffer.
  *
  * Blocks are not played, but their numbers are compared: ranks that launch a kernel in different shapes end with a mismatch, where real
- * ones would wait for blocks that never come, sometimes.
+ * ones would wait for blocks that never come, sometimes. So do those that launch other plans or tokens, which real kernels never notice.
+ *
+ * With TRTCOLL_FAKE_UNCHECKED=1 nothing is compared, as on a GPU: a rank takes what came in a round, whatever it was meant as, and where
+ * a peer has published fewer bytes than it wants, it waits for the rest, which never comes. Nobody overwrites what he waits beside: to
+ * publish round k + 2 a peer needs round k + 1 of everybody.
  */
+#include "context.h"
 #include "multicast.h"
 #include "twin_row.h"
 
@@ -22,7 +27,7 @@ struct twin_state {
     _Alignas(TCW_TWO_LINES) _Atomic uint64_t sequence; /* rounds published */
     /* What the launch that published a round was; like the buffers: who reads it may be a round behind. */
     struct twin_round {
-        _Atomic uint64_t plan_id, tokens, first_token, shape;
+        _Atomic uint64_t plan_id, tokens, first_token, shape, bytes;
     } rounds[TCK_CUDA_BUFFERS];
     _Atomic uint64_t began_ns;                        /* the run of the last launch */
     _Alignas(TCW_TWO_LINES) _Atomic uint32_t running; /* launches at this moment */
@@ -89,17 +94,9 @@ static bool patient(struct turn *turn, uint32_t rank)
     return true;
 }
 
-static bool wait_for(struct turn *turn, uint32_t rank, uint64_t sequence)
+/* Whether they agree; else the end of this rank. */
+static bool compare(struct turn *turn, const struct twin_round *round, uint32_t rank)
 {
-    struct twin_state *twin = twin_of(turn, rank);
-    const struct twin_round *round = &twin->rounds[sequence % TCK_CUDA_BUFFERS];
-    unsigned naps = 0;
-    while (atomic_load_explicit(&twin->sequence, memory_order_acquire) < sequence) {
-        if (!patient(turn, rank))
-            return false;
-        fake_nap(&naps);
-    }
-    turn->waited_since_ns = 0;
     if (round->plan_id != turn->run->plan_id || round->tokens != turn->run->run_tokens || round->first_token != turn->run->first_token)
         return fail(turn, TCW_EMISMATCH, rank);
     if (round->shape != turn->shape) {
@@ -108,6 +105,26 @@ static bool wait_for(struct turn *turn, uint32_t rank, uint64_t sequence)
         return fail(turn, TCW_EMISMATCH, rank);
     }
     return true;
+}
+
+/* Has rank `rank` published all that this one wants of the round? */
+static bool has_come(struct turn *turn, uint32_t rank, uint64_t sequence, uint64_t bytes)
+{
+    struct twin_state *twin = twin_of(turn, rank);
+    return atomic_load_explicit(&twin->sequence, memory_order_acquire) >= sequence &&
+           (!fake_launches_unchecked() || twin->rounds[sequence % TCK_CUDA_BUFFERS].bytes >= bytes);
+}
+
+static bool wait_for(struct turn *turn, uint32_t rank, uint64_t sequence, uint64_t bytes)
+{
+    unsigned naps = 0;
+    while (!has_come(turn, rank, sequence, bytes)) {
+        if (!patient(turn, rank))
+            return false;
+        fake_nap(&naps);
+    }
+    turn->waited_since_ns = 0;
+    return fake_launches_unchecked() || compare(turn, &twin_of(turn, rank)->rounds[sequence % TCK_CUDA_BUFFERS], rank);
 }
 
 /* ub-finalize: each token as its owner has it, src[i] being what rank i has from byte `at` on. */
@@ -139,9 +156,10 @@ static bool exchange(struct turn *turn, struct fake_twin_row *row, uint64_t at, 
     atomic_store_explicit(&round->tokens, turn->run->run_tokens, memory_order_relaxed);
     atomic_store_explicit(&round->first_token, turn->run->first_token, memory_order_relaxed);
     atomic_store_explicit(&round->shape, turn->shape, memory_order_relaxed);
+    atomic_store_explicit(&round->bytes, bytes, memory_order_relaxed);
     atomic_store_explicit(&mine->sequence, sequence, memory_order_release);
     for (uint32_t i = 0; i < turn->link->nranks; i++)
-        if (i != turn->link->rank && !wait_for(turn, i, sequence))
+        if (i != turn->link->rank && !wait_for(turn, i, sequence, bytes))
             return false;
     if (turn->finalizes)
         take_shards(turn, row, src, at, bytes);

@@ -261,6 +261,28 @@ static void test_other_history(void **state)
     assert_int_equal(tcd_judge(&court.evidence, &cause), 0);
 }
 
+/* One rank against many is named, wherever it stands; also when the first rank is elsewhere and says nothing about the others. */
+static void test_odd_history(void **state)
+{
+    struct court court;
+    struct tcw_error cause;
+
+    (void)state;
+    assemble(&court);
+    court.ranks[0].hash = 98;
+    assert_int_equal(tcd_judge(&court.evidence, &cause), TCW_EMISMATCH);
+    assert_int_equal(cause.rank, 0);
+    assert_int_equal(cause.mine, 99);
+    assert_int_equal(cause.theirs, 98);
+    assert_non_null(strstr(cause.text, "rank 0"));
+    assert_non_null(strstr(cause.text, "rank 1"));
+    assemble(&court);
+    court.ranks[0].started = court.ranks[0].records = 12;
+    court.ranks[1].hash = 98;
+    assert_int_equal(tcd_judge(&court.evidence, &cause), TCW_EMISMATCH);
+    assert_int_equal(cause.rank, 1);
+}
+
 /* A process may be stopped between any two words of the beginning of a run; its page rests then, but nobody is to blame. */
 static void test_stopped_while_it_begins(void **state)
 {
@@ -425,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_noise),
         cmocka_unit_test(test_innocent),
         cmocka_unit_test(test_other_history),
+        cmocka_unit_test(test_odd_history),
         cmocka_unit_test(test_stopped_while_it_begins),
         cmocka_unit_test(test_waits_in_vain),
         cmocka_unit_test(test_lies),
