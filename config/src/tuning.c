@@ -179,6 +179,8 @@ static void read_root(const struct tcf_value *root, struct tcf_tuning *tuning, s
         tcf_read_integer(version, FORMAT_VERSION, FORMAT_VERSION, "", &number, issues);
     if (gpu && gpu->kind != TCF_TEXT)
         tcf_value_reject(gpu, issues, "a string: the GPU it was measured on");
+    if (gpu && gpu->kind == TCF_TEXT)
+        snprintf(tuning->gpu, sizeof(tuning->gpu), "%s", gpu->text);
     snprintf(tuning->name, sizeof(tuning->name), "%.150s%s%.63s%s", tcf_document_file(root->document),
              gpu && gpu->kind == TCF_TEXT ? " (" : "", gpu && gpu->kind == TCF_TEXT ? gpu->text : "",
              gpu && gpu->kind == TCF_TEXT ? ")" : "");
@@ -277,8 +279,10 @@ bool tcf_tuning_equal(const struct tcf_tuning *one, const struct tcf_tuning *oth
 {
     uint32_t i;
 
-    if (!one || !other || one->table_count != other->table_count)
+    if (!one || !other)
         return one == other;
+    if (one->table_count != other->table_count || strcmp(one->gpu, other->gpu) != 0)
+        return false;
     for (i = 0; i < one->table_count; i++)
         if (!tables_equal(&one->tables[i], &other->tables[i]))
             return false;

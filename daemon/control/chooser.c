@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MIN_LATENCY_TOKENS = 128, TABLE_NAME_BYTES = 112, WHY_BYTES = 208 };
+enum { MIN_LATENCY_TOKENS = 128, TABLE_NAME_BYTES = 208, WHY_BYTES = 320 };
 
 __attribute__((format(printf, 3, 4))) static void reject(struct tcd_choice *choice, const char *what, const char *format, ...)
 {
@@ -238,7 +238,8 @@ static const struct tcf_tuning_table *find_table(const struct tcw_plan_desc *des
     const struct tcf_tuning *tuning = choosing->tuning ? choosing->tuning : tcd_tuning_default();
     const struct tcf_tuning_table *table = tcf_tuning_find(tuning, choosing->nranks, desc->fusion != TCW_FUSION_NONE);
 
-    snprintf(name, name_bytes, "table for %u ranks%s of %.60s", table->ranks, table->fused ? ", fused," : "", tuning->name);
+    snprintf(name, name_bytes, "table for %u ranks%s of %.80s%s%s", table->ranks, table->fused ? ", fused," : "", tuning->name,
+             *choosing->other_gpu ? ", but " : "", choosing->other_gpu);
     return table;
 }
 

@@ -21,6 +21,7 @@ struct tcd_choosing {
     uint32_t strategy;               /* likewise */
     uint64_t oneshot_bytes;          /* host devices */
     const struct tcf_tuning *tuning; /* CUDA devices; NULL: the built-in tables */
+    char other_gpu[80];              /* CUDA devices: which one is not what `tuning` was measured on; empty: nothing is known against it */
     uint64_t served_kernels_bytes;   /* CUDA devices, served lane: longer messages are NCCL's */
     const char *no_library;          /* CUDA devices: why there is no NCCL; NULL: it is there */
     char no_peers[96];               /* CUDA devices: who cannot map whose memory; empty: nothing is known against it */

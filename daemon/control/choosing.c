@@ -2,6 +2,7 @@
 
 #include "daemon.h"
 #include "environment.h"
+#include "tuning.h"
 
 #include <stdio.h>
 
@@ -46,6 +47,17 @@ static void check_multicast(struct tcd_choosing *choosing, const struct tcd_daem
     }
 }
 
+/* The first one that is not what the tuning file was measured on. */
+static void check_model(struct tcd_choosing *choosing, const struct tcd_device *const *devices, uint32_t count)
+{
+    uint32_t i;
+
+    for (i = 0; i < count && !*choosing->other_gpu; i++)
+        if (tcd_tuning_is_foreign(choosing->tuning, devices[i]))
+            snprintf(choosing->other_gpu, sizeof(choosing->other_gpu), "device %u is %s", devices[i]->number,
+                     devices[i]->facts.device.name);
+}
+
 /* NULL: the rank is of another node. */
 static const struct tcd_device *local_device(const struct tcd_daemon *daemon, const struct tcf_rank *rank)
 {
@@ -75,6 +87,7 @@ static void choose_for_nobody(struct tcd_choosing *choosing, const struct tcd_da
     choosing->no_library = choosing->kind == TCK_DEVICE_CUDA ? library_obstacle(devices[0]) : NULL;
     check_peers(choosing, devices, count);
     check_multicast(choosing, daemon, devices, count);
+    check_model(choosing, devices, count);
 }
 
 void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *daemon, const struct tcd_instance *instance,
@@ -110,5 +123,6 @@ void tcd_choosing_set(struct tcd_choosing *choosing, const struct tcd_daemon *da
     if (instance) {
         check_peers(choosing, devices, instance->size);
         check_multicast(choosing, daemon, devices, instance->size);
+        check_model(choosing, devices, instance->size);
     }
 }

@@ -49,6 +49,7 @@ struct tcd_daemon {
     struct tcd_device devices[TCF_MAX_DEVICES];
     uint32_t device_count;
     char **environment; /* of executors of GPUs */
+    bool tuning_noted;  /* that choosing.tuning is of other GPUs (tuning.h) */
 
     struct tcd_link communicators;       /* struct tcd_communicator */
     struct tcd_handles communicator_ids; /* the same */

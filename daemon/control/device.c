@@ -6,6 +6,7 @@
 #include "instance.h"
 #include "log.h"
 #include "text.h"
+#include "tuning.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -97,6 +98,7 @@ static void on_ready(void *arg, struct tcd_executor *executor, const struct tcd_
         device->facts.library_why[sizeof(facts->library_why) - 1] = 0;
         device->known = true;
         device->told[0] = 0;
+        tcd_tuning_note_foreign(device->daemon);
         prepare_library(device);
     }
     settle(device);
@@ -149,6 +151,8 @@ void tcd_devices_configure(struct tcd_daemon *daemon)
     for (i = 0; i < daemon->device_count; i++)
         if (daemon->devices[i].executor)
             tcd_executor_configure(daemon->devices[i].executor, (unsigned)options->executor_grace_s, (unsigned)options->executor_restarts);
+    daemon->tuning_noted = false;
+    tcd_tuning_note_foreign(daemon);
 }
 
 static void on_closed(void *arg)

@@ -33,7 +33,7 @@ struct tcd_device {
 
 /* All devices of the local node; executors are made, not started. 0 or a negative tcw_errno. */
 int tcd_devices_open(struct tcd_daemon *daemon);
-/* The options that concern executors may have changed. */
+/* The configuration may have changed: what of it concerns executors, and tables for GPUs. */
 void tcd_devices_configure(struct tcd_daemon *daemon);
 /* Ends the executors; the loop runs until the last one is gone. */
 void tcd_devices_close(struct tcd_daemon *daemon, unsigned grace_ms);

@@ -1,8 +1,12 @@
 #include "tuning.h"
 
+#include "daemon.h"
+
 #include <tck/cuda_defaults.h>
 #include <tck/cuda_times.h>
 #include <tcw/message.h>
+
+#include <string.h>
 
 static const struct row {
     uint32_t ranks;
@@ -66,4 +70,24 @@ const struct tcf_tuning *tcd_tuning_default(void)
     if (!builtin.table_count)
         fill(&builtin);
     return &builtin;
+}
+
+bool tcd_tuning_is_foreign(const struct tcf_tuning *tuning, const struct tcd_device *device)
+{
+    return tuning && *tuning->gpu && device->kind == TCF_DEVICE_CUDA && device->known &&
+           strcmp(tuning->gpu, device->facts.device.name) != 0;
+}
+
+void tcd_tuning_note_foreign(struct tcd_daemon *daemon)
+{
+    const struct tcf_tuning *tuning = daemon->config->tuning;
+    uint32_t i;
+
+    for (i = 0; i < daemon->device_count && !daemon->tuning_noted; i++) {
+        if (!tcd_tuning_is_foreign(tuning, &daemon->devices[i]))
+            continue;
+        tcd_log(TCD_NOTICE, "choosing.tuning: %s was measured on %s, device %u is %s; its tables are in effect all the same",
+                daemon->config->options.tuning, tuning->gpu, daemon->devices[i].number, daemon->devices[i].facts.device.name);
+        daemon->tuning_noted = true;
+    }
 }

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Tuning files from beginning to end, over the fake driver: what `trtcollctl tune` writes is what a daemon explains with.
+# Tuning files from beginning to end, over the fake driver: what `trtcollctl tune` writes is what a daemon explains with, and a file of
+# another GPU is in effect, but not silently.
 set -u
 ctl=$TRTCOLL_TEST_CTL
 failures=0
@@ -36,7 +37,7 @@ start_daemon()
     "$TRTCOLL_TEST_DAEMON" --config "$TMPDIR/daemon.json" >"$TMPDIR/log" 2>&1 &
     daemon_pid=$!
     for _ in {1..200}; do
-        [[ $(grep -c 'Fake GPU [0-9],' "$TMPDIR/log") == 3 ]] && return
+        [[ $(grep -c 'notice: device [0-2]: Fake GPU' "$TMPDIR/log") == 3 ]] && return
         sleep 0.1
     done
     fail "the daemon does not find three GPUs: $(cat "$TMPDIR/log")"
@@ -81,6 +82,33 @@ has out '"times_of": ".* with an epilogue"'
 explain all-reduce 4x8192 --ranks 3
 has out '^  not measured +.*t.json .*: no table for 3 ranks$'
 stop_daemon
+
+# What was measured on another GPU, as a reload and as a start find it. One notice for all devices; the tables are in effect.
+configure
+start_daemon
+printf '{"version": 1, "gpu": "Other GPU", "tables": [{"ranks": 2, "steps": [{"max_bytes": null, "strategy": "twoshot"}]}]}\n' \
+    >"$TMPDIR/t.json"
+configure "$TMPDIR/t.json"
+timeout 20 "$ctl" -r "$RUNTIME_DIRECTORY" reload >"$TMPDIR/out" 2>&1 || fail "reload: $(cat "$TMPDIR/out")"
+notice='notice: choosing.tuning: .*/t.json was measured on Other GPU, device 0 is Fake GPU 0; its tables are in effect all the same'
+[[ $(grep -cE "$notice" "$TMPDIR/log") == 1 ]] || fail "not one notice after a reload: $(cat "$TMPDIR/log")"
+explain all-reduce 4x8192 --json
+has out '"why": ".*table for 2 ranks of .*t.json \(Other GPU\), but device 0 is Fake GPU 0"'
+has out '"strategy": "twoshot"'
+explain all-reduce 4x8192 --strategy oneshot
+grep -q 'but device' "$TMPDIR/out" && fail "a strategy that was asked for is not the table's: $(cat "$TMPDIR/out")"
+sed -i 's/"gpu": "Other GPU", //' "$TMPDIR/t.json"
+timeout 20 "$ctl" -r "$RUNTIME_DIRECTORY" reload >"$TMPDIR/out" 2>&1 || fail "reload: $(cat "$TMPDIR/out")"
+has out '/choosing/tuning'
+explain all-reduce 4x8192
+grep -q 'but device' "$TMPDIR/out" && fail "nobody knows what it was measured on: $(cat "$TMPDIR/out")"
+stop_daemon
+[[ $(grep -c 'was measured on' "$TMPDIR/log") == 1 ]] || fail "more than one notice: $(cat "$TMPDIR/log")"
+sed -i 's/"version": 1,/& "gpu": "Other GPU",/' "$TMPDIR/t.json"
+start_daemon
+stop_daemon
+[[ $(grep -cE 'was measured on Other GPU, device [0-2] is Fake GPU [0-2];' "$TMPDIR/log") == 1 ]] ||
+    fail "not one notice after a start: $(cat "$TMPDIR/log")"
 
 [[ $failures == 0 ]] || exit 1
 echo "PASSED"

@@ -54,6 +54,7 @@ static void values_are_read(void **state)
                    "{\"max_bytes\":null,\"strategy\":\"oneshot\"}]}]}");
     (void)state;
     assert_string_equal(tuning->name, "t.json (H200)");
+    assert_string_equal(tuning->gpu, "H200");
     assert_int_equal(tuning->table_count, 1);
     assert_int_equal(tuning->tables[0].ranks, 8);
     assert_true(tuning->tables[0].fused);
@@ -153,6 +154,12 @@ static void the_nearest_is_found(void **state)
     assert_false(tcf_tuning_equal(tuning, other));
     assert_false(tcf_tuning_equal(tuning, NULL));
     assert_true(tcf_tuning_equal(NULL, NULL));
+    tcf_tuning_free(other);
+    other = parse_good("{\"version\":1,\"gpu\":\"H200\",\"tables\":[" TABLE("2", "") "]}");
+    tcf_tuning_free(tuning);
+    tuning = parse_good(FILE_OF(TABLE("2", "")));
+    assert_string_equal(tuning->gpu, "");
+    assert_false(tcf_tuning_equal(tuning, other));
     tcf_tuning_free(tuning);
     tcf_tuning_free(other);
 }

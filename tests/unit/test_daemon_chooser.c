@@ -631,7 +631,20 @@ static void test_cuda_tuning(void **state)
     assert_int_equal(choice.decision.steps[1].strategy, TCW_STRATEGY_TWOSHOT);
     assert_true(choice.decision.steps[1].max_bytes == UINT64_MAX);
     assert_int_equal(choice.decision.steps[1].blocks, 7);
-    assert_non_null(strstr(choice.reason, "t.json"));
+    assert_non_null(strstr(choice.reason, "of t.json"));
+    assert_null(strstr(choice.reason, "but"));
+    /* The tables of other GPUs are in effect, and the reason says so where they were used, on both lanes. */
+    snprintf(choosing.other_gpu, sizeof(choosing.other_gpu), "device 2 is another");
+    choose(&desc, &choosing, &choice);
+    assert_int_equal(choice.decision.step_count, 2);
+    assert_non_null(strstr(choice.reason, "of t.json, but device 2 is another"));
+    desc.lane = TCW_LANE_SERVED;
+    choose(&desc, &choosing, &choice);
+    assert_non_null(strstr(choice.reason, "of t.json, but device 2 is another"));
+    desc.lane = TCW_LANE_AUTO;
+    desc.strategy = TCW_STRATEGY_ONESHOT;
+    choose(&desc, &choosing, &choice);
+    assert_null(strstr(choice.reason, "another"));
     tcf_tuning_free(tuning);
     tcf_issues_free(&issues);
 }

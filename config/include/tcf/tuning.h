@@ -33,6 +33,7 @@ struct tcf_tuning_table {
 
 struct tcf_tuning {
     char name[256]; /* for people: the file, and the GPU if it says so */
+    char gpu[64];   /* the model it was measured on, as the driver calls it; empty: the file does not say */
     uint32_t table_count;
     struct tcf_tuning_table tables[TCF_MAX_TUNING_TABLES];
 };
