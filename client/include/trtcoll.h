@@ -617,8 +617,8 @@ struct trtcoll_run_args {
  *            else it takes what came, and its run ends well. The daemon compares what ranks have called: when they have come to rest after
  *            equally many runs, a difference breaks the group with EMISMATCH, which names two ranks, the one that fewer agree with first;
  *            within about 0.3 s, 1.3 s if nothing had run for a second. Of replayed graphs, and between ranks that have made different
- *            numbers of runs, it knows nothing: there, a wait ends with ETIMEOUT by the deadline, and nobody notices a difference that makes
- *            nobody wait (another plan that sends as much). In all cases streams drain. The outputs of the run in question, and of those
+ *            numbers of runs, it knows nothing: there, a wait ends with ETIMEOUT by the deadline, and a difference that makes nobody wait
+ *            (another plan that sends as much) is not noticed. In all cases streams drain. The outputs of the run in question, and of those
  *            behind it, may be wrong on any rank, also where it ended with 0, until the group has been re-formed.
  * Lane       Host devices, direct: the calling thread runs the operation and the call returns when the result is there (at most the
  *            group's deadline). Host devices, served: posts a ring entry and returns; the buffers are the daemon's until the event has
