@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ static const char help[] =
     "  --sizes LOW:HIGH  message sizes (default 16K:256M); those of the tables between\n"
     "  --replays N       of a graph of 50 operations, 1 to 101 (default 20)\n"
     "  --save FILE       JSON into FILE, and the tables to the terminal\n"
+    "  --tuning FILE     let the daemon choose strategies by the tables of this file, instead of the built-in ones\n"
     "  --tune FILE       instead, measure which strategy and grid serves which size, and write FILE for choosing.tuning;\n"
     "                    for 2, 4, ... and all GPUs unless --ranks is given\n"
     "  --json, --daemon  as above\n"
@@ -89,6 +91,18 @@ static bool parse_number(const char *text, bool suffix, double low, double high,
     return errno == 0 && end != text && *end == 0 && *value >= low && *value <= high;
 }
 
+/* The daemon wants an absolute path. It reads the file, and says what is wrong with it. */
+static int find_tuning(const char *text, struct settings *settings)
+{
+    static char path[PATH_MAX];
+    if (!realpath(text, path)) {
+        fprintf(stderr, "trtcoll-bench: %s: %s\n", text, strerror(errno));
+        return EXIT_FAILED;
+    }
+    settings->tuning_path = path;
+    return -1;
+}
+
 static bool parse_sizes(const char *text, struct settings *settings)
 {
     char low[32];
@@ -124,6 +138,7 @@ enum {
     OPTION_ONLY,
     OPTION_SAVE,
     OPTION_TUNE,
+    OPTION_TUNING,
     OPTION_JSON,
     OPTION_SOCKET,
     OPTION_DAEMON,
@@ -149,6 +164,7 @@ static const struct option options[] = {
     {"only", required_argument, NULL, OPTION_ONLY},
     {"save", required_argument, NULL, OPTION_SAVE},
     {"tune", required_argument, NULL, OPTION_TUNE},
+    {"tuning", required_argument, NULL, OPTION_TUNING},
     {"json", no_argument, NULL, OPTION_JSON},
     {"socket", required_argument, NULL, OPTION_SOCKET},
     {"daemon", required_argument, NULL, OPTION_DAEMON},
@@ -223,6 +239,8 @@ static int apply_word(int option, const char *text, struct settings *settings)
     case OPTION_TUNE:
         settings->tune_path = text;
         return -1;
+    case OPTION_TUNING:
+        return find_tuning(text, settings);
     case OPTION_QUICK:
         settings->rounds = 3;
         settings->budget_ns = 10000000;
@@ -270,13 +288,13 @@ static int check_device(struct settings *settings)
         settings->high = 64u << 20;
     }
     if (!settings->cuda)
-        return settings->save_path || settings->tune_path || settings->parts
-                   ? usage("--only, --save and --tune go with --device cuda", "host")
+        return settings->save_path || settings->tune_path || settings->tuning_path || settings->parts
+                   ? usage("--only, --save, --tune and --tuning go with --device cuda", "host")
                    : -1;
     if (settings->socket_path || settings->soak_s > 0)
         return usage("--socket and --soak do not go with --device", "cuda");
-    if (settings->tune_path && (settings->save_path || settings->parts))
-        return usage("--only and --save do not go with --tune", settings->tune_path);
+    if (settings->tune_path && (settings->save_path || settings->tuning_path || settings->parts))
+        return usage("--only, --save and --tuning do not go with --tune", settings->tune_path);
     if (settings->tune_path)
         settings->parts = 1u << PART_NORM; /* whose sizes are measured */
     if (settings->low == 0) {

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Tuning files from beginning to end, over the fake driver: what `trtcollctl tune` writes is what a daemon explains with, and a file of
-# another GPU is in effect, but not silently.
+# another GPU is in effect, but not silently; trtcoll-bench measures with a file.
 set -u
 ctl=$TRTCOLL_TEST_CTL
 failures=0
@@ -109,6 +109,43 @@ start_daemon
 stop_daemon
 [[ $(grep -cE 'was measured on Other GPU, device [0-2] is Fake GPU [0-2];' "$TMPDIR/log") == 1 ]] ||
     fail "not one notice after a start: $(cat "$TMPDIR/log")"
+
+# trtcoll-bench measures with such a file, wherever it is called from: strategies are the file's at every size, where those of the built-in
+# tables are others.
+strategies() # arguments: prints "bytes strategy" lines
+{
+    timeout 60 "$TRTCOLL_TEST_BUILD/client/trtcoll-bench" --device cuda --daemon "$TRTCOLL_TEST_DAEMON" --only direct --sizes 16K:64K \
+        --replays 1 --json "$@" >"$TMPDIR/out" 2>"$TMPDIR/err" || fail "trtcoll-bench $*: exit status $?: $(tail -n 5 "$TMPDIR/err")"
+    sed -nE 's/.*"bytes": ([0-9]+), "strategy": "([a-z-]+)".*/\1 \2/p' "$TMPDIR/out" | tr '\n' ' '
+}
+
+cd "$TMPDIR" || exit 1
+printf '{"version": 1, "tables": [{"ranks": 2, "steps": [%s, %s]}]}\n' '{"max_bytes": 16384, "strategy": "twoshot"}' \
+    '{"max_bytes": null, "strategy": "oneshot", "blocks": 3}' >bench.json
+expect_strategies() # wanted, arguments
+{
+    local wanted=$1 found
+    shift
+    found=$(strategies "$@")
+    [[ $found == "$wanted" ]] || fail "trtcoll-bench $*: found \"$found\", wanted \"$wanted\""
+}
+expect_strategies "16384 oneshot 65536 oneshot "
+expect_strategies "16384 twoshot 65536 oneshot " --tuning bench.json
+
+refused() # exit status, words, arguments
+{
+    local wanted=$1 words=$2
+    shift 2
+    timeout 60 "$TRTCOLL_TEST_BUILD/client/trtcoll-bench" --daemon "$TRTCOLL_TEST_DAEMON" "$@" >"$TMPDIR/out" 2>"$TMPDIR/err"
+    local status=$?
+    [[ $status == "$wanted" ]] || fail "trtcoll-bench $*: exit status $status, wanted $wanted: $(cat "$TMPDIR/err")"
+    has err "$words"
+}
+refused 1 'nowhere.json: No such file' --device cuda --tuning nowhere.json
+refused 2 'go with --device cuda' --tuning bench.json
+refused 2 'do not go with --tune' --device cuda --tuning bench.json --tune other.json
+echo '{"version": 2, "tables": []}' >bench.json
+refused 1 '/version: found 2' --device cuda --only direct --sizes 16K:16K --tuning bench.json
 
 [[ $failures == 0 ]] || exit 1
 echo "PASSED"
