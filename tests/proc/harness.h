@@ -182,6 +182,8 @@ void proc_run_reach(struct proc_run *run, uint32_t step);
  * proc_run_wait: until then the daemon can still see what killed it.
  */
 void proc_run_kill(struct proc_run *run, int rank, int signal);
+/* Waits for the end of this one rank and reaps it. */
+void proc_run_reap(struct proc_run *run, int rank);
 
 /* Start, wait, done. */
 void proc_run_all(struct proc_daemon *daemon, int nranks, proc_body body, void *arg, unsigned timeout_ms);

@@ -245,7 +245,7 @@ static int reap(struct proc_run *run)
     return running;
 }
 
-void proc_run_again(struct proc_run *run, int rank, proc_body body, void *arg)
+void proc_run_reap(struct proc_run *run, int rank)
 {
     uint64_t end = proc_now_ns() + PROC_PATIENCE_MS * 1000000ull;
     while (!reap_rank(run, rank)) {
@@ -253,6 +253,11 @@ void proc_run_again(struct proc_run *run, int rank, proc_body body, void *arg)
             fail_msg("rank %d does not end", rank);
         proc_nap();
     }
+}
+
+void proc_run_again(struct proc_run *run, int rank, proc_body body, void *arg)
+{
+    proc_run_reap(run, rank);
     struct proc_slot *slot = &run->shared->ranks[rank];
     atomic_store(&slot->step, 0);
     atomic_store(&slot->finished, 0);

@@ -1,5 +1,6 @@
 /* Executors and the control process that are killed or stopped, idle and in the middle of runs. */
 #include "cases_failure.h"
+#include "../linux_version.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -327,6 +328,47 @@ static void test_control_hangs(void **state)
     proc_daemon_finish(daemon);
 }
 
+/* ---- the control process comes late ---- */
+
+static void reaped_body(struct proc_me *me)
+{
+    struct trtcoll_ctx *ctx = proc_open(me, -1);
+    struct trtcoll_group *group = proc_group(me, ctx, "reaped");
+    struct trtcoll_plan *plan = failure_plan(group, TRTCOLL_LANE_DIRECT);
+    CHECK_OK(run(plan));
+    proc_reach(me, 1);
+    if (me->rank == 1)
+        proc_await_parent(me, 99);
+    proc_await_parent(me, 1);
+    failure_await_broken(group);
+    CHECK_EQ(run(plan), TRTCOLL_EPEERDEAD);
+    struct trtcoll_error error = proc_last_error();
+    CHECK_EQ(error.rank, 1);
+    if (linux_at_least(6, 15))
+        CHECK_MSG(error.signal == SIGKILL && strstr(error.text, "was killed by signal 9"), "signal %d: %s", error.signal, error.text);
+    else
+        CHECK_MSG(error.signal == 0 && strstr(error.text, "ended without leaving"), "signal %d: %s", error.signal, error.text);
+    CHECK_OK(trtcoll_plan_release(plan));
+    failure_go_on(group, TRTCOLL_REFORM_SHRINK);
+    trtcoll_ctx_close(ctx);
+}
+
+/* A client's parent reaps it before the daemon has looked what became of it: newer kernels still tell what killed it. */
+static void test_reaped_before_it_looks(void **state)
+{
+    (void)state;
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = 3});
+    struct proc_run *ranks = proc_run_start(daemon, 3, reaped_body, NULL);
+    proc_run_await_all(ranks, 1);
+    proc_stop(daemon->pid);
+    proc_run_kill(ranks, 1, SIGKILL);
+    proc_run_reap(ranks, 1);
+    assert_int_equal(kill(daemon->pid, SIGCONT), 0);
+    proc_run_reach(ranks, 1);
+    proc_run_wait(ranks, 30000);
+    proc_daemon_finish(daemon);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +381,7 @@ int main(void)
         cmocka_unit_test_teardown(test_control_killed_in_run, proc_teardown),
         cmocka_unit_test_teardown(test_control_killed_in_direct_run, proc_teardown),
         cmocka_unit_test_teardown(test_control_hangs, proc_teardown),
+        cmocka_unit_test_teardown(test_reaped_before_it_looks, proc_teardown),
     };
     return cmocka_run_group_tests_name("failures of the daemon", tests, NULL, NULL);
 }

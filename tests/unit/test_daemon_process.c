@@ -3,6 +3,7 @@
 
 #include "daemon/control/process.h"
 #include "daemon/control/runtime.h"
+#include "tests/linux_version.h"
 
 #include <tcw/types.h>
 
@@ -13,7 +14,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -108,15 +108,10 @@ static void test_exited(void **state)
     finish(&peer);
 }
 
-/* Whether the kernel tells how a process ended that was reaped: from 6.15 on. */
+/* Whether the kernel tells how a process ended that was reaped. */
 static bool tells_of_reaped(void)
 {
-    struct utsname name;
-    unsigned major = 0, minor = 0;
-
-    assert_int_equal(uname(&name), 0);
-    assert_int_equal(sscanf(name.release, "%u.%u", &major, &minor), 2);
-    return major > 6 || (major == 6 && minor >= 15);
+    return linux_at_least(6, 15);
 }
 
 /* The parent was faster: what ended is certain, and how, if the kernel tells. */
