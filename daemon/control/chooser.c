@@ -494,7 +494,7 @@ int tcd_choose(const struct tcw_plan_desc *desc, const struct tcd_choosing *choo
     if (choice->workspace_bytes > choosing->max_workspace_bytes)
         return tcd_error_set(error, TCW_EQUOTA, "limits.workspace_bytes: the plan needs a workspace of %llu bytes, %llu are allowed",
                              (unsigned long long)choice->workspace_bytes, (unsigned long long)choosing->max_workspace_bytes);
-    snprintf(choice->reason, sizeof(choice->reason), "%s lane: %s; %s%s", tcw_lane_name(choice->decision.lane), lane_why, strategy_why,
+    snprintf(choice->reason, sizeof(choice->reason), "%s lane: %s; %.200s%s", tcw_lane_name(choice->decision.lane), lane_why, strategy_why,
              choice->multicast ? ", over NVLink multicast" : "");
     return 0;
 }
