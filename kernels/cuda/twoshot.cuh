@@ -16,7 +16,7 @@
  * A buffer holds two stages, in each one slot per peer, in each all packs of a shard. Receivers empty a place as soon as they have read it,
  * so a launch leaves nothing behind (dirty = 0).
  *
- * Loops stay loops: a kernel begins with cold instruction caches, so that code costs time by its length.
+ * Loops stay loops: longer code was slower, above all in short runs.
  */
 #ifndef TCK_CUDA_TWOSHOT_CUH
 #define TCK_CUDA_TWOSHOT_CUH
