@@ -38,9 +38,26 @@ void tuning_choose(struct tuning_table *table)
     }
 }
 
+/*
+ * Where the lines through the times of the two choices, at this size and the next, cross: as a part of the way. The next choice may be the
+ * faster one here already, by no more than noise.
+ */
+static double crossing(const double *here, const double *there, uint32_t now, uint32_t next)
+{
+    if (here[next] <= 0 || there[now] <= 0)
+        return 0.5;
+    const double ahead = here[next] > here[now] ? here[next] - here[now] : 0;
+    const double behind = there[now] > there[next] ? there[now] - there[next] : 0;
+    return ahead + behind > 0 ? ahead / (ahead + behind) : 0.5;
+}
+
 uint64_t tuning_limit(const struct tuning_table *table, uint32_t i)
 {
-    return i + 1 < table->count ? (table->sizes[i] + table->sizes[i + 1]) / 2 : UINT64_MAX;
+    if (i + 1 >= table->count)
+        return UINT64_MAX;
+    const double way = crossing(table->us[i], table->us[i + 1], table->chosen[i], table->chosen[i + 1]);
+    const uint64_t apart = table->sizes[i + 1] - table->sizes[i];
+    return table->sizes[i] + ((uint64_t)(way * (double)apart) & ~UINT64_C(1023));
 }
 
 /* Of a strategy at a size: what the table chooses there, or else its fastest grid. 0: it was not measured. */

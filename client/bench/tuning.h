@@ -34,7 +34,10 @@ struct tuning_table {
  * differences like that are noise, and fewer steps are better.
  */
 void tuning_choose(struct tuning_table *table);
-/* Up to which message size the choice for sizes[i] holds: halfway to the next size; UINT64_MAX for the last. */
+/*
+ * Up to which message size the choice for sizes[i] holds: where the straight lines through its times and those of the next choice cross, in
+ * whole KB; halfway to the next size where one of the two was not measured there; UINT64_MAX for the last.
+ */
 uint64_t tuning_limit(const struct tuning_table *table, uint32_t i);
 
 /* The file. */

@@ -49,6 +49,29 @@ static void test_fastest(void **state)
     assert_true(tuning_limit(&table, 3) == UINT64_MAX);
 }
 
+/* Between two sizes: where the times of the two choices cross. */
+static void test_limit(void **state)
+{
+    struct tuning_table table = table_of(3);
+    const uint64_t apart = 65536 - 16384;
+    (void)state;
+    table.us[0][TWOSHOT_OWN] = 13;
+    table.us[1][ONESHOT_OWN] = 11;
+    table.chosen[1] = TWOSHOT_OWN;
+    assert_true(tuning_limit(&table, 0) == 16384 + apart / 4 * 3);
+    assert_true(tuning_limit(&table, 2) == UINT64_MAX);
+    table.us[0][TWOSHOT_OWN] = 9.9; /* faster already, within the noise */
+    assert_true(tuning_limit(&table, 0) == 16384);
+    table.us[0][TWOSHOT_OWN] = 10.3; /* a ninth of the way is no whole KB */
+    table.us[1][ONESHOT_OWN] = 12.4;
+    assert_true(tuning_limit(&table, 0) == 16384 + 5 * 1024);
+    table.us[1][ONESHOT_OWN] = 0; /* not measured */
+    assert_true(tuning_limit(&table, 0) == 16384 + apart / 2);
+    table.us[1][ONESHOT_OWN] = 10; /* no difference anywhere */
+    table.us[0][TWOSHOT_OWN] = 10;
+    assert_true(tuning_limit(&table, 0) == 16384 + apart / 2);
+}
+
 /* Within 2 % of the fastest: what was before, else the kernel's own grid. */
 static void test_noise(void **state)
 {
@@ -131,8 +154,8 @@ static void test_times_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_candidates), cmocka_unit_test(test_fastest),       cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_written),    cmocka_unit_test(test_times_written),
+        cmocka_unit_test(test_candidates), cmocka_unit_test(test_fastest), cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_noise),      cmocka_unit_test(test_written), cmocka_unit_test(test_times_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
