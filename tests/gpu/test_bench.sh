@@ -28,7 +28,7 @@ has() { grep -qE -- "$2" "$TMPDIR/$1" || fail "no $2 in: $(head -c 3000 "$TMPDIR
 
 exits 0 --sizes 16K:64K --replays 2 --only direct,norm,fp8,served,served-nccl --save "$TMPDIR/json"
 for part in direct norm fp8 served served-nccl; do
-    has json "\"$part\": \{\"complete\": true, \"note\": \"\", \"host_mean_us\": [0-9.]+"
+    has json "\"$part\": \{\"complete\": true, \"note\": \"\", \"host_mean_us\": [0-9.]+, \"host_p99_us\": [0-9.]+, \"nccl_host_mean_us\": [0-9.]+, \"launch_mean_us\": [0-9.]+"
 done
 [[ $(grep -cE '"bytes": (16384|65536), "strategy": "[a-z-]+", "us": [0-9.]+, "nccl_us": [0-9.]+, "ratio": [0-9.]+' "$TMPDIR/json") == 10 ]] ||
     fail "not two sizes in each of five parts: $(cat "$TMPDIR/json")"

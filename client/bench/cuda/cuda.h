@@ -34,9 +34,10 @@ struct cuda_stage {
     uint32_t count;
     uint64_t sizes[FIGURES_MAX_SIZES];
     struct cuda_times times[FIGURES_MAX_SIZES];
-    double host_mean_us, host_p99_us; /* of a trtcoll_plan_run of the smallest size */
-    double setup_ms;                  /* of NCCL's communicator, in process */
-    char note[CUDA_NOTE_BYTES];       /* what went wrong, "" nothing */
+    double host_mean_us, host_p99_us;         /* of a trtcoll_plan_run of the smallest size */
+    double nccl_host_mean_us, launch_mean_us; /* beside it: of NCCL's call, and of a launch of a small kernel alone */
+    double setup_ms;                          /* of NCCL's communicator, in process */
+    char note[CUDA_NOTE_BYTES];               /* what went wrong, "" nothing */
 };
 
 /* Restart of all clients of a group: from trtcoll_ctx_open until the first all-reduce is done. */

@@ -193,3 +193,15 @@ int gpu_time_host(struct gpu *gpu, const struct gpu_work *work, double *mean_us,
     *p99_us = code == 0 ? figures_quantile(times, HOST_BATCHES * GPU_OPERATIONS, 0.99) : 0;
     return code;
 }
+
+static int enqueue_compute(void *arg)
+{
+    return compute(arg);
+}
+
+int gpu_time_launch(struct gpu *gpu, double *mean_us)
+{
+    const struct gpu_work work = {.enqueue = enqueue_compute, .arg = gpu};
+    double p99_us;
+    return gpu_time_host(gpu, &work, mean_us, &p99_us);
+}

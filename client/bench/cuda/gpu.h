@@ -52,5 +52,7 @@ int gpu_time(struct gpu *gpu, const struct gpu_work *work, uint32_t replays, dou
 
 /* Collective. What the calling thread spends in one enqueue, in us: the mean and the 99th percentile. */
 int gpu_time_host(struct gpu *gpu, const struct gpu_work *work, double *mean_us, double *p99_us);
+/* Collective. The same of a launch of the small kernel alone, nothing but the driver's: the mean. */
+int gpu_time_launch(struct gpu *gpu, double *mean_us);
 
 #endif

@@ -173,6 +173,19 @@ static int measure_norm(struct stage *stage, struct cuda_times *times)
     return code;
 }
 
+/* What calls cost their thread. */
+static int measure_host(struct stage *stage, struct cuda_stage *result)
+{
+    const struct gpu_work ours = {.enqueue = enqueue_trtcoll, .arg = stage}, theirs = {.enqueue = enqueue_nccl, .arg = stage};
+    double p99_us;
+    int code = gpu_time_launch(&stage->gpu, &result->launch_mean_us);
+    if (code == 0)
+        code = gpu_time_host(&stage->gpu, &ours, &result->host_mean_us, &result->host_p99_us);
+    if (code == 0 && stage->nccl)
+        code = gpu_time_host(&stage->gpu, &theirs, &result->nccl_host_mean_us, &p99_us);
+    return code;
+}
+
 /* A plan that is refused is refused for all ranks: the other sizes go on. */
 static int measure_size(struct stage *stage, uint64_t bytes, struct cuda_stage *result, uint32_t at)
 {
@@ -190,10 +203,8 @@ static int measure_size(struct stage *stage, uint64_t bytes, struct cuda_stage *
     if (code != 0)
         return code;
     code = measure_trtcoll(stage, times);
-    if (code == 0 && at == 0) { /* the smallest, which comes last */
-        const struct gpu_work work = {.enqueue = enqueue_trtcoll, .arg = stage};
-        code = gpu_time_host(&stage->gpu, &work, &result->host_mean_us, &result->host_p99_us);
-    }
+    if (code == 0 && at == 0) /* the smallest, which comes last */
+        code = measure_host(stage, result);
     trtcoll_plan_release(stage->plan);
     return code;
 }
@@ -250,6 +261,8 @@ static void collect(struct fleet *fleet, uint32_t ranks, struct cuda_stage *resu
         }
         keep_slower(&result->host_mean_us, stage->host_mean_us);
         keep_slower(&result->host_p99_us, stage->host_p99_us);
+        keep_slower(&result->nccl_host_mean_us, stage->nccl_host_mean_us);
+        keep_slower(&result->launch_mean_us, stage->launch_mean_us);
         keep_slower(&result->setup_ms, stage->setup_ms);
         result->measured = result->measured && stage->measured;
         if (!result->note[0])
