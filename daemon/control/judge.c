@@ -62,6 +62,60 @@ static int judge_history(const struct tcd_evidence *evidence, struct tcw_error *
     return 0;
 }
 
+/* ---- what kernels ran ---- */
+
+static bool kernels_differ(const struct tcd_evidence *evidence, uint32_t i, uint32_t j, struct tcd_gpu_difference *difference)
+{
+    return evidence->gpu_runs[i] && evidence->gpu_runs[j] && tcd_gpu_runs_differ(evidence->gpu_runs[i], evidence->gpu_runs[j], difference);
+}
+
+/* How many of those have run something else than `rank`. */
+static unsigned opponents(const struct tcd_evidence *evidence, uint32_t rank)
+{
+    struct tcd_gpu_difference difference;
+    unsigned count = 0;
+    uint32_t i;
+
+    for (i = 0; i < evidence->nranks; i++)
+        count += i != rank && kernels_differ(evidence, rank, i, &difference);
+    return count;
+}
+
+static int blame_kernels(const struct tcd_evidence *evidence, uint32_t culprit, uint32_t witness, struct tcw_error *cause)
+{
+    struct tcd_gpu_difference difference;
+    bool tokens;
+
+    if (!kernels_differ(evidence, culprit, witness, &difference))
+        return 0;
+    tokens = difference.one.plan_id == difference.other.plan_id;
+    tcd_error_set(cause, TCW_EMISMATCH, "run %llu of the GPUs was plan %u with %u tokens on rank %u, but plan %u with %u tokens on rank %u",
+                  (unsigned long long)difference.step, difference.one.plan_id, difference.one.tokens, culprit, difference.other.plan_id,
+                  difference.other.tokens, witness);
+    tcw_text_set(cause->field, sizeof(cause->field), tokens ? "tokens" : "plan");
+    cause->rank = culprit;
+    cause->mine = tokens ? difference.other.tokens : difference.other.plan_id;
+    cause->theirs = tokens ? difference.one.tokens : difference.one.plan_id;
+    cause->step = difference.step;
+    return cause->code;
+}
+
+/* As with history: the odd one, or the second of two. */
+static int judge_runs(const struct tcd_evidence *evidence, struct tcw_error *cause)
+{
+    struct tcd_gpu_difference difference;
+    uint32_t i, j;
+
+    for (i = 0; i < evidence->nranks; i++)
+        for (j = i + 1; j < evidence->nranks; j++)
+            if (kernels_differ(evidence, i, j, &difference))
+                return opponents(evidence, i) > opponents(evidence, j) ? blame_kernels(evidence, i, j, cause)
+                                                                       : blame_kernels(evidence, j, i, cause);
+    return 0;
+}
+
+/* ---- who waits ---- */
+
 static bool waits_too_long(const struct tcd_evidence *evidence, const struct tcd_observed *waiter)
 {
     return waiter && waiter->missing && waiter->still >= STILL_LOOKS &&
@@ -141,5 +195,7 @@ int tcd_judge(const struct tcd_evidence *evidence, struct tcw_error *cause)
 
     if (!code)
         code = judge_history(evidence, cause);
+    if (!code)
+        code = judge_runs(evidence, cause);
     return code || !evidence->deadline_ns ? code : judge_waiting(evidence, cause);
 }

@@ -1,6 +1,6 @@
 /*
- * Judging the ranks of a group by what their pages said at the last looks: have they run the same, does one wait in vain, has a
- * kernel given up? Pure; control process.
+ * Judging the ranks of a group by what their pages said at the last looks: have they run the same, have their kernels, does one wait in
+ * vain, has a kernel given up? Pure; control process.
  */
 #ifndef TCD_CONTROL_JUDGE_H
 #define TCD_CONTROL_JUDGE_H
@@ -12,6 +12,7 @@
 /* One lane of a group. NULL entries: nothing is known of that rank's runs. */
 struct tcd_evidence {
     const struct tcd_observed *ranks[TCW_MAX_RANKS];
+    const struct tcd_gpu_runs *gpu_runs[TCW_MAX_RANKS]; /* comparable: numbered alike on all ranks */
     uint32_t nranks;
     unsigned lane;
     uint64_t deadline_ns; /* 0: none */

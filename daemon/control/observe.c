@@ -4,6 +4,7 @@
 
 struct tcd_page_seen {
     struct tcd_observed now;
+    struct tcd_gpu_runs gpu_runs;
     uint64_t op_count[TCW_MEMBER_MAX_OPS];
     uint32_t latency[TCW_MEMBER_MAX_OPS][TCW_SIZE_CLASSES][TCW_LATENCY_BUCKETS];
     uint64_t clock; /* of the host, minus the GPU's; wraps around */
@@ -98,6 +99,8 @@ bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *t
     now.records = load64(&map->record_head);
     look_at_kernels(&map->device, &seen->now, &now);
     look_at_clock(&map->device, seen, &now);
+    if (lane == TCW_LANE_DIRECT)
+        tcd_gpu_runs_look(&seen->gpu_runs, &map->device);
     now.replays = seen->now.replays || now.device_steps > now.started + 1; /* a launch may end before it is counted */
     if (now.started == seen->now.started && now.finished == seen->now.finished && now.hash == seen->now.hash)
         now.still = seen->now.still + 1;
@@ -126,6 +129,11 @@ bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *t
 const struct tcd_observed *tcd_page_observed(const struct tcd_page *page)
 {
     return page->seen ? &page->seen->now : NULL;
+}
+
+const struct tcd_gpu_runs *tcd_page_gpu_runs(const struct tcd_page *page)
+{
+    return page->seen ? &page->seen->gpu_runs : NULL;
 }
 
 bool tcd_page_record(const struct tcd_page *page, uint64_t index, struct tcw_stats_record *row)

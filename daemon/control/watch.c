@@ -6,6 +6,7 @@
 #include "judge.h"
 #include "notify.h"
 #include "publish.h"
+#include "workspace.h"
 
 #include <stdlib.h>
 
@@ -59,15 +60,33 @@ static const struct tcd_observed *observed(const struct tcd_member *member, unsi
     return member->attachment ? tcd_page_observed(&member->attachment->page) : NULL;
 }
 
+/*
+ * Whether the runs of a lane's kernels are numbered alike on all ranks. Each workspace counts its own, and one that graphs may still use
+ * stays beside the newer ones.
+ */
+static bool has_one_workspace(const struct tcd_instance *instance, unsigned lane)
+{
+    const struct tcd_link *at;
+    unsigned count = 0;
+
+    TCD_EACH (at, &instance->workspaces)
+        count += TCD_ENTRY(at, const struct tcd_workspace, link)->lane == lane;
+    return count == 1;
+}
+
 static void judge(struct tcd_instance *instance)
 {
     struct tcd_evidence evidence = {.nranks = instance->size, .deadline_ns = instance->deadline_ns, .now_ns = tcw_now_ns()};
     struct tcw_error cause;
+    bool numbered;
     uint32_t i;
 
     for (evidence.lane = TCW_LANE_DIRECT; evidence.lane <= TCW_LANE_SERVED; evidence.lane++) {
         for (i = 0; i < instance->size; i++)
             evidence.ranks[i] = observed(&instance->members[i], evidence.lane);
+        numbered = evidence.lane == TCW_LANE_DIRECT && has_one_workspace(instance, evidence.lane);
+        for (i = 0; i < instance->size; i++)
+            evidence.gpu_runs[i] = numbered ? tcd_page_gpu_runs(&instance->members[i].page) : NULL;
         if (tcd_judge(&evidence, &cause)) {
             tcd_instance_break(instance, &cause);
             return;

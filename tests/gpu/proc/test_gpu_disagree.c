@@ -1,7 +1,8 @@
 /*
  * Ranks of the direct lane that run other tokens or another plan than the rest. Kernels compare nothing, so a rank waits for what does not
  * come, or takes what came. Eager runs: the control process compares their history, EMISMATCH long before the deadline. Replays: the
- * deadline. Streams drain, and the group works again. The fake driver's kernels are told to be as blind as real ones.
+ * deadline, or where nobody waits what kernels have recorded, EMISMATCH. Streams drain, and the group works again. The fake driver's
+ * kernels are told to be as blind as real ones.
  */
 #include "cases_failure.h"
 #include "gpu.h"
@@ -22,6 +23,7 @@ enum {
 struct scene {
     const char *what;
     bool captured;
+    bool busy;       /* replays go on until somebody notices; else everybody rests after one */
     unsigned odd;    /* the rank that disagrees */
     unsigned plan;   /* it runs this one; the others plan 0 */
     uint64_t odds;   /* ... with so many tokens */
@@ -157,21 +159,31 @@ static void eager(struct proc_me *me, struct stage *stage)
     check_story(me, stage);
 }
 
-static void replay(struct proc_me *me, struct stage *stage)
+static CUgraphExec capture(struct proc_me *me, struct stage *stage)
 {
     const struct scene *scene = me->arg;
     const struct tck_cuda_driver *cuda = stage->gpu->cuda;
-    CUstream stream = stage->gpu->streams[1];
-    struct trtcoll_group_info info;
-    double drained, known, limit;
     CUgraphExec exec;
     CUgraph graph;
-    uint64_t begin;
 
     CHECK_CU(cuda->cuStreamBeginCapture(stage->gpu->streams[0], CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
     CHECK_OK(run(stage, is_odd(me) ? scene->plan : 0, tokens_of(me), NULL));
     CHECK_CU(cuda->cuStreamEndCapture(stage->gpu->streams[0], &graph));
     CHECK_CU(cuda->cuGraphInstantiate(&exec, graph, 0));
+    CHECK_CU(cuda->cuGraphDestroy(graph));
+    return exec;
+}
+
+/* Where some rank waits for what does not come. */
+static void replay(struct proc_me *me, struct stage *stage)
+{
+    const struct tck_cuda_driver *cuda = stage->gpu->cuda;
+    CUstream stream = stage->gpu->streams[1];
+    CUgraphExec exec = capture(me, stage);
+    struct trtcoll_group_info info;
+    double drained, known, limit;
+    uint64_t begin;
+
     proc_barrier(me);
     begin = proc_now_ns();
     CHECK_CU(cuda->cuGraphLaunch(exec, stream));
@@ -190,7 +202,32 @@ static void replay(struct proc_me *me, struct stage *stage)
         CHECK_CU(cuda->cuGraphLaunch(exec, stream));
     CHECK(gpu_drain(stage->gpu, stream, PROC_PATIENCE_MS) < 500 + proc_allowance_ms());
     CHECK_CU(cuda->cuGraphExecDestroy(exec));
-    CHECK_CU(cuda->cuGraphDestroy(graph));
+}
+
+/* Where nobody waits. */
+static void replay_alike(struct proc_me *me, struct stage *stage)
+{
+    const struct scene *scene = me->arg;
+    const struct tck_cuda_driver *cuda = stage->gpu->cuda;
+    CUstream stream = stage->gpu->streams[1];
+    CUgraphExec exec = capture(me, stage);
+    double drained, known, limit = COMPARED_MS + proc_allowance_ms();
+    uint64_t begin;
+
+    proc_barrier(me);
+    begin = proc_now_ns();
+    do {
+        CHECK_CU(cuda->cuGraphLaunch(exec, stream));
+        gpu_drain(stage->gpu, stream, PROC_PATIENCE_MS);
+    } while (scene->busy && case_group_info(stage->group).code == 0 && since_ms(begin) < limit);
+    drained = since_ms(begin);
+    failure_await_broken(stage->group);
+    known = since_ms(begin);
+    say(me, drained, known);
+    CHECK_MSG(known < limit, "more than %.0f ms", limit);
+    CHECK_EQ(case_group_info(stage->group).code, TRTCOLL_EMISMATCH);
+    check_story(me, stage);
+    CHECK_CU(cuda->cuGraphExecDestroy(exec));
 }
 
 static void good_sum(struct proc_me *me, struct stage *stage, unsigned lane, uint64_t count)
@@ -217,7 +254,9 @@ static void scene_body(struct proc_me *me)
     struct stage stage = stage_set(me, ctx);
 
     agree(me, &stage);
-    if (scene->captured)
+    if (scene->captured && scene->odds == scene->tokens)
+        replay_alike(me, &stage);
+    else if (scene->captured)
         replay(me, &stage);
     else
         eager(me, &stage);
@@ -285,12 +324,25 @@ static void test_replays(void **state)
     play(scenes, sizeof(scenes) / sizeof(scenes[0]), DEADLINE_MS);
 }
 
+/* Which of these replays sends the data of which plan, only records tell. */
+static void test_replays_alike(void **state)
+{
+    static const struct scene scenes[] = {
+        {.what = "another plan, a replay", .captured = true, .odd = 1, .plan = 1, .odds = 8, .tokens = 8},
+        {.what = "another plan, replays without a rest", .captured = true, .busy = true, .odd = 0, .plan = 1, .odds = 300, .tokens = 300},
+    };
+
+    (void)state;
+    play(scenes, sizeof(scenes) / sizeof(scenes[0]), PATIENT_MS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_tokens, proc_teardown),
         cmocka_unit_test_teardown(test_plans, proc_teardown),
         cmocka_unit_test_teardown(test_replays, proc_teardown),
+        cmocka_unit_test_teardown(test_replays_alike, proc_teardown),
     };
 
     setenv("TRTCOLL_FAKE_UNCHECKED", "1", 1);

@@ -1,0 +1,40 @@
+/*
+ * What the kernels of one rank ran lately, as their records on its member page said at the last two looks. Nobody on the host is asked
+ * about replays of CUDA graphs; these records are all that is known of them.
+ * Stands with what else was seen of the page. Control process, loop thread.
+ */
+#ifndef TCD_CONTROL_GPU_RUNS_H
+#define TCD_CONTROL_GPU_RUNS_H
+
+#include <tcw/member.h>
+
+struct tcd_gpu_run {
+    uint32_t plan_id, tokens;
+};
+
+/* Runs last - count + 1 to last. */
+struct tcd_gpu_look {
+    uint64_t last;
+    uint32_t count;
+    struct tcd_gpu_run runs[TCW_DEVICE_RECORDS]; /* run s: s % TCW_DEVICE_RECORDS */
+};
+
+struct tcd_gpu_runs {
+    struct tcd_gpu_look now, before;
+};
+
+/* Zeroed: never looked. Takes what is whole and in no danger of being written over meanwhile. */
+void tcd_gpu_runs_look(struct tcd_gpu_runs *runs, const struct tcw_device_progress *device);
+
+struct tcd_gpu_difference {
+    uint64_t step;
+    struct tcd_gpu_run one, other;
+};
+
+/*
+ * Whether two ranks differ in a run that both remember, at both looks: once could be the work of records that were half written, or belong
+ * to two workspaces, each of which counts its own runs. *difference: the earliest that is still remembered.
+ */
+bool tcd_gpu_runs_differ(const struct tcd_gpu_runs *one, const struct tcd_gpu_runs *other, struct tcd_gpu_difference *difference);
+
+#endif
