@@ -618,10 +618,10 @@ struct trtcoll_run_args {
  *            equally many runs, a difference breaks the group with EMISMATCH, which names two ranks, the one that fewer agree with first;
  *            within about 0.3 s, 1.3 s if nothing had run for a second. It also compares the plans and tokens of the latest 240 runs that
  *            kernels have recorded as finished, replays among them, ten times a second while they run: what differs at two looks breaks
- *            the group likewise. So replays of graphs that send as much but run other plans are found if they last or rest, though not in
- *            a group where captured runs keep an older workspace beside a newer one. Who waits for what never comes in a replay ends
- *            with ETIMEOUT, by the deadline. In all cases streams drain. The outputs of the run in question, and of those behind it, may be
- *            wrong on any rank, also where it ended with 0, until the group has been re-formed.
+ *            the group likewise. So replays of graphs that send as much but run other plans are found if they last or the ranks then
+ *            rest, and if somebody still holds the plans. Who waits for what never comes in a replay ends with ETIMEOUT, by the deadline.
+ *            In all cases streams drain. The outputs of the run in question, and of those behind it, may be wrong on any rank, also where
+ *            it ended with 0, until the group has been re-formed.
  * Lane       Host devices, direct: the calling thread runs the operation and the call returns when the result is there (at most the
  *            group's deadline). Host devices, served: posts a ring entry and returns; the buffers are the daemon's until the event has
  *            completed. GPUs: enqueues on `stream`, a kernel (direct) or the exchange with the daemon's executor (served). Work already

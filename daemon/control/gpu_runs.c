@@ -19,8 +19,6 @@ void tcd_gpu_runs_look(struct tcd_gpu_runs *runs, const struct tcw_device_progre
     uint64_t passed;
 
     runs->before = *now;
-    if (last == now->last)
-        return;
     now->last = last;
     now->count = 0;
     while (now->count < TCW_DEVICE_RECORDS - MARGIN && now->count < last) {
@@ -37,7 +35,8 @@ void tcd_gpu_runs_look(struct tcd_gpu_runs *runs, const struct tcw_device_progre
         now->count = (uint32_t)(TCW_DEVICE_RECORDS - MARGIN - passed);
 }
 
-static bool looks_differ(const struct tcd_gpu_look *one, const struct tcd_gpu_look *other, struct tcd_gpu_difference *difference)
+static bool looks_differ(const struct tcd_gpu_look *one, const struct tcd_gpu_look *other, tcd_gpu_same *same, const void *context,
+                         struct tcd_gpu_difference *difference)
 {
     const uint64_t one_first = one->last - one->count + 1, other_first = other->last - other->count + 1;
     const uint64_t first = one_first > other_first ? one_first : other_first, last = one->last < other->last ? one->last : other->last;
@@ -47,7 +46,7 @@ static bool looks_differ(const struct tcd_gpu_look *one, const struct tcd_gpu_lo
     for (i = 0; i < common; i++) { /* clients write these numbers: `last` may be the largest there is */
         const uint64_t step = first + i;
         const struct tcd_gpu_run *mine = &one->runs[step % TCW_DEVICE_RECORDS], *theirs = &other->runs[step % TCW_DEVICE_RECORDS];
-        if (mine->plan_id == theirs->plan_id && mine->tokens == theirs->tokens)
+        if ((mine->plan_id == theirs->plan_id && mine->tokens == theirs->tokens) || !same(context, mine, theirs))
             continue;
         *difference = (struct tcd_gpu_difference){.step = step, .one = *mine, .other = *theirs};
         return true;
@@ -55,7 +54,9 @@ static bool looks_differ(const struct tcd_gpu_look *one, const struct tcd_gpu_lo
     return false;
 }
 
-bool tcd_gpu_runs_differ(const struct tcd_gpu_runs *one, const struct tcd_gpu_runs *other, struct tcd_gpu_difference *difference)
+bool tcd_gpu_runs_differ(const struct tcd_gpu_runs *one, const struct tcd_gpu_runs *other, tcd_gpu_same *same, const void *context,
+                         struct tcd_gpu_difference *difference)
 {
-    return looks_differ(&one->before, &other->before, difference) && looks_differ(&one->now, &other->now, difference);
+    return looks_differ(&one->before, &other->before, same, context, difference) &&
+           looks_differ(&one->now, &other->now, same, context, difference);
 }

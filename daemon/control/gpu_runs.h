@@ -12,7 +12,10 @@ struct tcd_gpu_run {
     uint32_t plan_id, tokens;
 };
 
-/* Runs last - count + 1 to last. */
+/*
+ * Runs last - count + 1 to last, of one workspace: each workspace counts its own, and where a group uses several, those before the latest
+ * change from one to another are left out.
+ */
 struct tcd_gpu_look {
     uint64_t last;
     uint32_t count;
@@ -31,10 +34,14 @@ struct tcd_gpu_difference {
     struct tcd_gpu_run one, other;
 };
 
+/* Whether two runs of the same number, of two ranks, are one: that is, of the same workspace. */
+typedef bool tcd_gpu_same(const void *context, const struct tcd_gpu_run *one, const struct tcd_gpu_run *other);
+
 /*
- * Whether two ranks differ in a run that both remember, at both looks: once could be the work of records that were half written, or belong
- * to two workspaces, each of which counts its own runs. *difference: the earliest that is still remembered.
+ * Whether two ranks differ in a run that both remember, at both looks: once could be the work of half written records. *difference: the
+ * earliest that is still remembered.
  */
-bool tcd_gpu_runs_differ(const struct tcd_gpu_runs *one, const struct tcd_gpu_runs *other, struct tcd_gpu_difference *difference);
+bool tcd_gpu_runs_differ(const struct tcd_gpu_runs *one, const struct tcd_gpu_runs *other, tcd_gpu_same *same, const void *context,
+                         struct tcd_gpu_difference *difference);
 
 #endif

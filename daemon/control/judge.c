@@ -66,7 +66,8 @@ static int judge_history(const struct tcd_evidence *evidence, struct tcw_error *
 
 static bool kernels_differ(const struct tcd_evidence *evidence, uint32_t i, uint32_t j, struct tcd_gpu_difference *difference)
 {
-    return evidence->gpu_runs[i] && evidence->gpu_runs[j] && tcd_gpu_runs_differ(evidence->gpu_runs[i], evidence->gpu_runs[j], difference);
+    return evidence->gpu_runs[i] && evidence->gpu_runs[j] &&
+           tcd_gpu_runs_differ(evidence->gpu_runs[i], evidence->gpu_runs[j], evidence->same_run, evidence->context, difference);
 }
 
 /* How many of those have run something else than `rank`. */

@@ -12,7 +12,9 @@
 /* One lane of a group. NULL entries: nothing is known of that rank's runs. */
 struct tcd_evidence {
     const struct tcd_observed *ranks[TCW_MAX_RANKS];
-    const struct tcd_gpu_runs *gpu_runs[TCW_MAX_RANKS]; /* comparable: numbered alike on all ranks */
+    const struct tcd_gpu_runs *gpu_runs[TCW_MAX_RANKS];
+    tcd_gpu_same *same_run; /* where gpu_runs are known */
+    const void *context;    /* of same_run */
     uint32_t nranks;
     unsigned lane;
     uint64_t deadline_ns; /* 0: none */

@@ -129,7 +129,7 @@ static void on_timeout(void *arg)
 
 /* ---- collecting ---- */
 
-static struct tcd_plan *plan_find(const struct tcd_instance *instance, uint64_t number)
+struct tcd_plan *tcd_plan_find(const struct tcd_instance *instance, uint64_t number)
 {
     struct tcd_link *at;
 
@@ -292,7 +292,7 @@ void tcd_plan_create(struct tcd_client *client, uint32_t sequence, const struct 
         tcd_client_refuse_text(client, sequence, TCW_EBUSY, "rank %u is %d plans ahead of rank %u", member->rank, MAX_AHEAD, last);
         return;
     }
-    plan = plan_find(instance, member->plans_created);
+    plan = tcd_plan_find(instance, member->plans_created);
     if (!plan)
         plan = plan_new(instance, member->plans_created, &create->desc, member->rank);
     if (!plan) {

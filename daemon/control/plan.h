@@ -37,6 +37,9 @@ struct tcd_plan {
 void tcd_plan_create(struct tcd_client *client, uint32_t sequence, const struct tcw_plan_create *create);
 void tcd_plan_release(struct tcd_client *client, uint32_t sequence, const struct tcw_plan_release *release);
 
+/* In any state; NULL: no rank has sent it, or all have released it. */
+struct tcd_plan *tcd_plan_find(const struct tcd_instance *instance, uint64_t number);
+
 /* Ends a plan that is not READY: answers every rank that waits. May free it. */
 void tcd_plan_fail(struct tcd_plan *plan, const struct tcw_error *error);
 

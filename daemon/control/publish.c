@@ -296,25 +296,13 @@ static uint32_t record_row(const struct tcd_member *member, unsigned lane, uint6
            (uint32_t)(step % TCW_STATS_RECORDS_PER_MEMBER);
 }
 
-static const struct tcd_plan *find_plan(const struct tcd_instance *instance, uint64_t number)
-{
-    const struct tcd_link *at;
-
-    TCD_EACH (at, &instance->plans) {
-        const struct tcd_plan *plan = TCD_ENTRY(at, const struct tcd_plan, link);
-        if (plan->number == number)
-            return plan->state == TCD_PLAN_READY ? plan : NULL;
-    }
-    return NULL;
-}
-
 /* What kernels know of a run is its plan and its tokens; a plan that is gone takes the rest with it. */
 static void add_plan(const struct tcd_member *member, struct tcw_stats_record *row, uint64_t tokens)
 {
-    const struct tcd_plan *plan = find_plan(member->instance, row->plan_id);
+    const struct tcd_plan *plan = tcd_plan_find(member->instance, row->plan_id);
     struct tcw_complaint complaint;
 
-    if (!plan || tcw_plan_tokens_check(&plan->desc, tokens, &complaint))
+    if (!plan || plan->state != TCD_PLAN_READY || tcw_plan_tokens_check(&plan->desc, tokens, &complaint))
         return;
     row->op = plan->desc.op;
     row->dtype = plan->desc.dtype;

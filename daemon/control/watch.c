@@ -5,8 +5,8 @@
 #include "instance_break.h"
 #include "judge.h"
 #include "notify.h"
+#include "plan.h"
 #include "publish.h"
-#include "workspace.h"
 
 #include <stdlib.h>
 
@@ -61,32 +61,28 @@ static const struct tcd_observed *observed(const struct tcd_member *member, unsi
 }
 
 /*
- * Whether the runs of a lane's kernels are numbered alike on all ranks. Each workspace counts its own, and one that graphs may still use
- * stays beside the newer ones.
+ * Kernels number the runs of each workspace. A plan that is gone may have had any; what is left of its runs in records, and replays of
+ * graphs that outlived it, are compared with nothing.
  */
-static bool has_one_workspace(const struct tcd_instance *instance, unsigned lane)
+static bool same_run(const void *context, const struct tcd_gpu_run *one, const struct tcd_gpu_run *other)
 {
-    const struct tcd_link *at;
-    unsigned count = 0;
+    const struct tcd_plan *mine = tcd_plan_find(context, one->plan_id), *theirs = tcd_plan_find(context, other->plan_id);
 
-    TCD_EACH (at, &instance->workspaces)
-        count += TCD_ENTRY(at, const struct tcd_workspace, link)->lane == lane;
-    return count == 1;
+    return mine && theirs && mine->workspace && mine->workspace == theirs->workspace;
 }
 
 static void judge(struct tcd_instance *instance)
 {
-    struct tcd_evidence evidence = {.nranks = instance->size, .deadline_ns = instance->deadline_ns, .now_ns = tcw_now_ns()};
+    struct tcd_evidence evidence = {
+        .nranks = instance->size, .deadline_ns = instance->deadline_ns, .now_ns = tcw_now_ns(), .same_run = same_run, .context = instance};
     struct tcw_error cause;
-    bool numbered;
     uint32_t i;
 
     for (evidence.lane = TCW_LANE_DIRECT; evidence.lane <= TCW_LANE_SERVED; evidence.lane++) {
         for (i = 0; i < instance->size; i++)
             evidence.ranks[i] = observed(&instance->members[i], evidence.lane);
-        numbered = evidence.lane == TCW_LANE_DIRECT && has_one_workspace(instance, evidence.lane);
         for (i = 0; i < instance->size; i++)
-            evidence.gpu_runs[i] = numbered ? tcd_page_gpu_runs(&instance->members[i].page) : NULL;
+            evidence.gpu_runs[i] = evidence.lane == TCW_LANE_DIRECT ? tcd_page_gpu_runs(&instance->members[i].page) : NULL;
         if (tcd_judge(&evidence, &cause)) {
             tcd_instance_break(instance, &cause);
             return;

@@ -10,6 +10,8 @@
 
 enum { RANKS = 4, KEPT = TCW_DEVICE_RECORDS - 16 };
 
+static const char state_of_tests[] = "context";
+
 struct fixture {
     struct tcw_device_progress pages[RANKS];
     struct tcd_gpu_runs runs[RANKS];
@@ -55,6 +57,18 @@ static void look(struct fixture *fixture)
         tcd_gpu_runs_look(&fixture->runs[rank], &fixture->pages[rank]);
 }
 
+/* As if plans of other hundreds had other workspaces. */
+static bool same_hundred(const void *context, const struct tcd_gpu_run *one, const struct tcd_gpu_run *other)
+{
+    assert_ptr_equal(context, state_of_tests);
+    return one->plan_id / 100 == other->plan_id / 100;
+}
+
+static bool differ(const struct fixture *fixture, unsigned one, unsigned other, struct tcd_gpu_difference *difference)
+{
+    return tcd_gpu_runs_differ(&fixture->runs[one], &fixture->runs[other], same_hundred, state_of_tests, difference);
+}
+
 static void test_takes_the_latest(void **state)
 {
     struct fixture *fixture = *state;
@@ -90,20 +104,40 @@ static void test_differ(void **state)
     record_all(fixture, 1, 50, 5, 7);
     look(fixture);
     look(fixture);
-    assert_false(tcd_gpu_runs_differ(&fixture->runs[0], &fixture->runs[1], &difference));
+    assert_false(differ(fixture, 0, 1, &difference));
     record(&fixture->pages[0], 51, 5, 7);
     record(&fixture->pages[1], 51, 6, 7);
     look(fixture);
-    assert_false(tcd_gpu_runs_differ(&fixture->runs[0], &fixture->runs[1], &difference)); /* once is not enough */
+    assert_false(differ(fixture, 0, 1, &difference)); /* once is not enough */
     record(&fixture->pages[1], 52, 5, 9);
     look(fixture);
-    assert_true(tcd_gpu_runs_differ(&fixture->runs[0], &fixture->runs[1], &difference));
+    assert_true(differ(fixture, 0, 1, &difference));
     assert_int_equal(difference.step, 51);
     assert_int_equal(difference.one.plan_id, 5);
     assert_int_equal(difference.other.plan_id, 6);
-    assert_true(tcd_gpu_runs_differ(&fixture->runs[1], &fixture->runs[0], &difference));
+    assert_true(differ(fixture, 1, 0, &difference));
     assert_int_equal(difference.one.plan_id, 6);
-    assert_false(tcd_gpu_runs_differ(&fixture->runs[0], &fixture->runs[2], &difference)); /* which has not come to 51 */
+    assert_false(differ(fixture, 0, 2, &difference)); /* which has not come to 51 */
+}
+
+/* Of two workspaces: runs of the same number have nothing to do with each other. */
+static void test_other_workspace(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tcd_gpu_difference difference;
+
+    for (uint64_t step = 1; step <= 10; step++) {
+        record(&fixture->pages[0], step, 5, 7);
+        record(&fixture->pages[1], step, step == 8 ? 6 : 105, 7);
+    }
+    look(fixture);
+    look(fixture);
+    assert_true(differ(fixture, 0, 1, &difference));
+    assert_int_equal(difference.step, 8);
+    record(&fixture->pages[1], 8, 106, 7);
+    atomic_store(&fixture->pages[1].steps, 10);
+    look(fixture);
+    assert_false(differ(fixture, 0, 1, &difference));
 }
 
 /* Between looks at two ranks, one may run on so far that they have nothing in common. */
@@ -118,11 +152,11 @@ static void test_nothing_in_common(void **state)
         record(&fixture->pages[1], step, 6, 7);
     look(fixture);
     look(fixture);
-    assert_false(tcd_gpu_runs_differ(&fixture->runs[0], &fixture->runs[1], &difference));
+    assert_false(differ(fixture, 0, 1, &difference));
     record(&fixture->pages[0], 11, 5, 7);
     look(fixture);
     look(fixture);
-    assert_true(tcd_gpu_runs_differ(&fixture->runs[0], &fixture->runs[1], &difference));
+    assert_true(differ(fixture, 0, 1, &difference));
     assert_int_equal(difference.step, 11);
 }
 
@@ -135,14 +169,14 @@ static void test_noise(void **state)
     memset(&fixture->pages[0], 0xff, sizeof(fixture->pages[0]));
     for (unsigned rank = 1; rank < RANKS; rank++) /* the largest number there is, and records that fit */
         for (uint64_t back = TCW_DEVICE_RECORDS; back-- > 0;)
-            record(&fixture->pages[rank], UINT64_MAX - back, rank, 1);
+            record(&fixture->pages[rank], UINT64_MAX - back, UINT32_MAX - rank, 1);
     look(fixture);
     look(fixture);
     assert_int_equal(fixture->runs[0].now.count, 1); /* the only one with this number */
     assert_int_equal(fixture->runs[1].now.count, KEPT);
-    assert_true(tcd_gpu_runs_differ(&fixture->runs[0], &fixture->runs[1], &difference));
+    assert_true(differ(fixture, 0, 1, &difference));
     assert_true(difference.step == UINT64_MAX);
-    assert_true(tcd_gpu_runs_differ(&fixture->runs[1], &fixture->runs[2], &difference));
+    assert_true(differ(fixture, 1, 2, &difference));
     assert_true(difference.step == UINT64_MAX - KEPT + 1);
     memset(&fixture->pages[0], 0xff, sizeof(fixture->pages[0]));
     atomic_store(&fixture->pages[0].records[255].step, 0);
@@ -205,7 +239,7 @@ static void test_nothing_half_written(void **state)
 static void test_judged(void **state)
 {
     struct fixture *fixture = *state;
-    struct tcd_evidence evidence = {.nranks = RANKS, .lane = TCW_LANE_DIRECT};
+    struct tcd_evidence evidence = {.nranks = RANKS, .lane = TCW_LANE_DIRECT, .same_run = same_hundred, .context = state_of_tests};
     struct tcw_error cause;
 
     for (unsigned rank = 0; rank < RANKS; rank++)
@@ -248,6 +282,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_takes_the_latest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_differ, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_other_workspace, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_in_common, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_noise, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_half_written, set_up, tear_down),
