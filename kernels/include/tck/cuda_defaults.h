@@ -5,8 +5,8 @@
  *
  *   TCK_CUDA_DEFAULT(ranks, fused, max_bytes, strategy, blocks), in ascending order of max_bytes for each kind of plan
  *
- * The largest one-shot in those files has 8 MB. At 16 MB, plain, two GPUs took 48.5 us by one-shot and 48.7 by two-shot; that was a build
- * whose two-shot was 0.7 % slower at 32 MB.
+ * 2 GPUs: trtcollctl tune (tuning-2x-h200.json), which finds a plain one-shot ahead up to its last size, 32 MB; beyond, trtcoll-bench took
+ * 188.7 us by one-shot and 189.3 by two-shot at 64 MB, 759 and 750 at 256 MB. 4 GPUs: comm_bench sweep (kernels-4x-h200.json).
  *
  * A library is ahead of none of these up to 32 MB, the largest size measured. Owner: nobody, constants only. Threads: any.
  */
@@ -16,9 +16,9 @@
 #include <tcw/types.h>
 
 #define TCK_CUDA_DEFAULTS(TCK_CUDA_DEFAULT)                                                                                                \
-    TCK_CUDA_DEFAULT(2, false, 16384 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                       \
+    TCK_CUDA_DEFAULT(2, false, 65536 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                       \
     TCK_CUDA_DEFAULT(2, false, UINT64_MAX, TCW_STRATEGY_TWOSHOT, 0)                                                                        \
-    TCK_CUDA_DEFAULT(2, true, 6144 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                         \
+    TCK_CUDA_DEFAULT(2, true, 8192 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                         \
     TCK_CUDA_DEFAULT(2, true, UINT64_MAX, TCW_STRATEGY_TWOSHOT, 0)                                                                         \
     TCK_CUDA_DEFAULT(4, false, 160 << 10, TCW_STRATEGY_ONESHOT, 0)                                                                         \
     TCK_CUDA_DEFAULT(4, false, UINT64_MAX, TCW_STRATEGY_TWOSHOT, 0)                                                                        \

@@ -1,7 +1,7 @@
 /*
  * How long the kernels take that tck/cuda_defaults.h chooses between, in microseconds: one run in a CUDA graph of 50, with the kernels' own
- * grids (blocks 0), bf16, hidden 8192, on GPUs of one host. From kernels-2x-h200-time.json and kernels-4x-h200-time.json in
- * tests/gpu/results: plain is their form "plain", fused their form "norm". For 8 and 16 ranks nothing has been measured.
+ * grids (blocks 0), bf16, hidden 8192, on GPUs of one host. In tests/gpu/results: 2 ranks from tuning-2x-h200.json; 4 ranks from
+ * kernels-4x-h200-time.json, plain its form "plain", fused its form "norm". For 8 and 16 ranks nothing has been measured.
  *
  *   TCK_CUDA_TIME(ranks, fused, bytes, oneshot_us, twoshot_us), in ascending order of bytes for each kind of plan; 0: not measured
  *
@@ -13,24 +13,26 @@
 #define TCK_CUDA_TIMES_GPU "NVIDIA H200"
 
 #define TCK_CUDA_TIMES(TCK_CUDA_TIME)                                                                                                      \
-    TCK_CUDA_TIME(2, false, 16 << 10, 2.029, 3.168)                                                                                        \
-    TCK_CUDA_TIME(2, false, 64 << 10, 2.202, 3.203)                                                                                        \
-    TCK_CUDA_TIME(2, false, 256 << 10, 2.800, 3.574)                                                                                       \
-    TCK_CUDA_TIME(2, false, 512 << 10, 3.515, 3.944)                                                                                       \
-    TCK_CUDA_TIME(2, false, 1024 << 10, 5.018, 5.060)                                                                                      \
-    TCK_CUDA_TIME(2, false, 2048 << 10, 7.832, 8.721)                                                                                      \
-    TCK_CUDA_TIME(2, false, 4096 << 10, 13.525, 14.269)                                                                                    \
-    TCK_CUDA_TIME(2, false, 8192 << 10, 24.989, 25.542)                                                                                    \
-    TCK_CUDA_TIME(2, false, 32768 << 10, 0, 94.657)                                                                                        \
-    TCK_CUDA_TIME(2, true, 16 << 10, 2.680, 3.733)                                                                                         \
-    TCK_CUDA_TIME(2, true, 64 << 10, 2.744, 3.861)                                                                                         \
-    TCK_CUDA_TIME(2, true, 256 << 10, 3.334, 4.172)                                                                                        \
-    TCK_CUDA_TIME(2, true, 512 << 10, 4.079, 4.602)                                                                                        \
-    TCK_CUDA_TIME(2, true, 1024 << 10, 5.761, 6.261)                                                                                       \
-    TCK_CUDA_TIME(2, true, 2048 << 10, 9.192, 10.208)                                                                                      \
-    TCK_CUDA_TIME(2, true, 4096 << 10, 14.541, 16.929)                                                                                     \
-    TCK_CUDA_TIME(2, true, 8192 << 10, 27.629, 27.640)                                                                                     \
-    TCK_CUDA_TIME(2, true, 32768 << 10, 0, 97.551)                                                                                         \
+    TCK_CUDA_TIME(2, false, 16 << 10, 2.060, 3.219)                                                                                        \
+    TCK_CUDA_TIME(2, false, 64 << 10, 2.253, 3.245)                                                                                        \
+    TCK_CUDA_TIME(2, false, 128 << 10, 2.452, 3.330)                                                                                       \
+    TCK_CUDA_TIME(2, false, 256 << 10, 2.819, 3.543)                                                                                       \
+    TCK_CUDA_TIME(2, false, 512 << 10, 3.517, 3.951)                                                                                       \
+    TCK_CUDA_TIME(2, false, 1024 << 10, 5.059, 5.050)                                                                                      \
+    TCK_CUDA_TIME(2, false, 2048 << 10, 7.939, 8.801)                                                                                      \
+    TCK_CUDA_TIME(2, false, 4096 << 10, 13.604, 14.286)                                                                                    \
+    TCK_CUDA_TIME(2, false, 8192 << 10, 25.006, 25.675)                                                                                    \
+    TCK_CUDA_TIME(2, false, 32768 << 10, 94.415, 94.790)                                                                                   \
+    TCK_CUDA_TIME(2, true, 16 << 10, 2.695, 3.809)                                                                                         \
+    TCK_CUDA_TIME(2, true, 64 << 10, 2.789, 3.942)                                                                                         \
+    TCK_CUDA_TIME(2, true, 128 << 10, 2.938, 4.025)                                                                                        \
+    TCK_CUDA_TIME(2, true, 256 << 10, 3.375, 4.230)                                                                                        \
+    TCK_CUDA_TIME(2, true, 512 << 10, 4.096, 4.649)                                                                                        \
+    TCK_CUDA_TIME(2, true, 1024 << 10, 5.784, 6.245)                                                                                       \
+    TCK_CUDA_TIME(2, true, 2048 << 10, 9.280, 10.363)                                                                                      \
+    TCK_CUDA_TIME(2, true, 4096 << 10, 14.710, 16.984)                                                                                     \
+    TCK_CUDA_TIME(2, true, 8192 << 10, 27.903, 27.750)                                                                                     \
+    TCK_CUDA_TIME(2, true, 32768 << 10, 106.859, 98.733)                                                                                   \
     TCK_CUDA_TIME(4, false, 16 << 10, 2.307, 3.238)                                                                                        \
     TCK_CUDA_TIME(4, false, 64 << 10, 2.757, 3.340)                                                                                        \
     TCK_CUDA_TIME(4, false, 256 << 10, 4.499, 3.926)                                                                                       \
