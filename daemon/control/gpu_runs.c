@@ -1,14 +1,26 @@
 #include "gpu_runs.h"
 
-/* The GPU writes the record behind the last run while we look, and perhaps some more. */
-enum { MARGIN = 16 };
+enum {
+    MARGIN = 16,      /* the GPU writes the record behind the last run while we look, and perhaps some more */
+    MOST_REFUSED = 8, /* runs of two workspaces in a row of comparisons: enough of asking */
+};
 
+/* A record is written in two halves: half of another one gives itself away by times that do not fit. */
 static bool take(struct tcd_gpu_look *look, const struct tcw_device_record *record, uint64_t step)
 {
+    struct tcd_gpu_run run;
+    uint64_t start_ns, end_ns;
+
     if (atomic_load_explicit(&record->step, memory_order_acquire) != step)
         return false;
-    look->runs[step % TCW_DEVICE_RECORDS] = (struct tcd_gpu_run){.plan_id = __atomic_load_n(&record->plan_id, __ATOMIC_RELAXED),
-                                                                 .tokens = __atomic_load_n(&record->tokens, __ATOMIC_RELAXED)};
+    start_ns = __atomic_load_n(&record->start_ns, __ATOMIC_RELAXED);
+    end_ns = __atomic_load_n(&record->end_ns, __ATOMIC_RELAXED);
+    run.plan_id = __atomic_load_n(&record->plan_id, __ATOMIC_RELAXED);
+    run.tokens = __atomic_load_n(&record->tokens, __ATOMIC_RELAXED);
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&record->step, memory_order_relaxed) != step || end_ns < start_ns)
+        return false;
+    look->runs[step % TCW_DEVICE_RECORDS] = run;
     return true;
 }
 
@@ -41,13 +53,18 @@ static bool looks_differ(const struct tcd_gpu_look *one, const struct tcd_gpu_lo
     const uint64_t one_first = one->last - one->count + 1, other_first = other->last - other->count + 1;
     const uint64_t first = one_first > other_first ? one_first : other_first, last = one->last < other->last ? one->last : other->last;
     const uint64_t common = one->count && other->count && first <= last ? last - first + 1 : 0;
+    unsigned refused = 0;
     uint64_t i;
 
-    for (i = 0; i < common; i++) { /* clients write these numbers: `last` may be the largest there is */
+    for (i = 0; i < common && refused < MOST_REFUSED; i++) { /* clients write these numbers: `last` may be the largest there is */
         const uint64_t step = first + i;
         const struct tcd_gpu_run *mine = &one->runs[step % TCW_DEVICE_RECORDS], *theirs = &other->runs[step % TCW_DEVICE_RECORDS];
-        if ((mine->plan_id == theirs->plan_id && mine->tokens == theirs->tokens) || !same(context, mine, theirs))
+        if (mine->plan_id == theirs->plan_id && mine->tokens == theirs->tokens)
             continue;
+        if (!same(context, mine, theirs)) {
+            refused++;
+            continue;
+        }
         *difference = (struct tcd_gpu_difference){.step = step, .one = *mine, .other = *theirs};
         return true;
     }

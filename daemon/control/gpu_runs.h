@@ -1,6 +1,6 @@
 /*
  * What the kernels of one rank ran lately, as their records on its member page said at the last two looks. Nobody on the host is asked
- * about replays of CUDA graphs; these records are all that is known of them.
+ * about replays of CUDA graphs; these records are all that is known of them. Clients can write there what they like.
  * Stands with what else was seen of the page. Control process, loop thread.
  */
 #ifndef TCD_CONTROL_GPU_RUNS_H
@@ -12,10 +12,7 @@ struct tcd_gpu_run {
     uint32_t plan_id, tokens;
 };
 
-/*
- * Runs last - count + 1 to last, of one workspace: each workspace counts its own, and where a group uses several, those before the latest
- * change from one to another are left out.
- */
+/* Runs last - count + 1 to last. Each workspace counts its own: where a group uses several, runs of all of them may be among these. */
 struct tcd_gpu_look {
     uint64_t last;
     uint32_t count;
@@ -34,12 +31,12 @@ struct tcd_gpu_difference {
     struct tcd_gpu_run one, other;
 };
 
-/* Whether two runs of the same number, of two ranks, are one: that is, of the same workspace. */
+/* Whether two runs of the same number, of two ranks, are one: that is, of the same workspace. May cost something: not asked often. */
 typedef bool tcd_gpu_same(const void *context, const struct tcd_gpu_run *one, const struct tcd_gpu_run *other);
 
 /*
- * Whether two ranks differ in a run that both remember, at both looks: once could be the work of half written records. *difference: the
- * earliest that is still remembered.
+ * Whether two ranks differ in a run that both remember, at both looks: so nothing that passes breaks a group. *difference: the earliest
+ * that is still remembered.
  */
 bool tcd_gpu_runs_differ(const struct tcd_gpu_runs *one, const struct tcd_gpu_runs *other, tcd_gpu_same *same, const void *context,
                          struct tcd_gpu_difference *difference);

@@ -99,8 +99,6 @@ bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *t
     now.records = load64(&map->record_head);
     look_at_kernels(&map->device, &seen->now, &now);
     look_at_clock(&map->device, seen, &now);
-    if (lane == TCW_LANE_DIRECT)
-        tcd_gpu_runs_look(&seen->gpu_runs, &map->device);
     now.replays = seen->now.replays || now.device_steps > now.started + 1; /* a launch may end before it is counted */
     if (now.started == seen->now.started && now.finished == seen->now.finished && now.hash == seen->now.hash)
         now.still = seen->now.still + 1;
@@ -131,9 +129,12 @@ const struct tcd_observed *tcd_page_observed(const struct tcd_page *page)
     return page->seen ? &page->seen->now : NULL;
 }
 
-const struct tcd_gpu_runs *tcd_page_gpu_runs(const struct tcd_page *page)
+const struct tcd_gpu_runs *tcd_page_look_at_runs(struct tcd_page *page)
 {
-    return page->seen ? &page->seen->gpu_runs : NULL;
+    if (!page->map || !page->seen)
+        return NULL;
+    tcd_gpu_runs_look(&page->seen->gpu_runs, &page->map->device);
+    return &page->seen->gpu_runs;
 }
 
 bool tcd_page_record(const struct tcd_page *page, uint64_t index, struct tcw_stats_record *row)

@@ -33,8 +33,8 @@ struct tcd_observed {
 bool tcd_page_observe(struct tcd_page *page, unsigned lane, struct tcd_totals *totals, bool *moved);
 /* The last look, NULL before the first. */
 const struct tcd_observed *tcd_page_observed(const struct tcd_page *page);
-/* What kernels of the direct lane ran, likewise. */
-const struct tcd_gpu_runs *tcd_page_gpu_runs(const struct tcd_page *page);
+/* Looks at what kernels ran, and says what it has found at this look and the one before. NULL before the first of the looks above. */
+const struct tcd_gpu_runs *tcd_page_look_at_runs(struct tcd_page *page);
 
 /* Copies record `index` (0 is the first ever) if it is whole and still there. */
 bool tcd_page_record(const struct tcd_page *page, uint64_t index, struct tcw_stats_record *row);

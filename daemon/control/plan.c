@@ -143,6 +143,13 @@ struct tcd_plan *tcd_plan_find(const struct tcd_instance *instance, uint64_t num
     return NULL;
 }
 
+bool tcd_plans_share_workspace(const struct tcd_instance *instance, uint64_t number, uint64_t other)
+{
+    const struct tcd_plan *one = tcd_plan_find(instance, number), *two = number == other ? one : tcd_plan_find(instance, other);
+
+    return one && two && one->workspace && one->workspace == two->workspace;
+}
+
 static struct tcd_plan *plan_new(struct tcd_instance *instance, uint64_t number, const struct tcw_plan_desc *desc, uint32_t rank)
 {
     struct tcd_plan *plan = calloc(1, sizeof(*plan));

@@ -40,6 +40,9 @@ void tcd_plan_release(struct tcd_client *client, uint32_t sequence, const struct
 /* In any state; NULL: no rank has sent it, or all have released it. */
 struct tcd_plan *tcd_plan_find(const struct tcd_instance *instance, uint64_t number);
 
+/* Whether both are there and exchange data through the same workspaces: then kernels count their runs together. */
+bool tcd_plans_share_workspace(const struct tcd_instance *instance, uint64_t number, uint64_t other);
+
 /* Ends a plan that is not READY: answers every rank that waits. May free it. */
 void tcd_plan_fail(struct tcd_plan *plan, const struct tcw_error *error);
 

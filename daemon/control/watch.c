@@ -61,33 +61,49 @@ static const struct tcd_observed *observed(const struct tcd_member *member, unsi
 }
 
 /*
- * Kernels number the runs of each workspace. A plan that is gone may have had any; what is left of its runs in records, and replays of
- * graphs that outlived it, are compared with nothing.
+ * Kernels number the runs of each workspace. What a plan that is gone has left in records is compared with nothing, and so are graphs that
+ * outlive it.
  */
 static bool same_run(const void *context, const struct tcd_gpu_run *one, const struct tcd_gpu_run *other)
 {
-    const struct tcd_plan *mine = tcd_plan_find(context, one->plan_id), *theirs = tcd_plan_find(context, other->plan_id);
+    return tcd_plans_share_workspace(context, one->plan_id, other->plan_id);
+}
 
-    return mine && theirs && mine->workspace && mine->workspace == theirs->workspace;
+/* At all ranks at once, or what they remember has nothing in common: kernels run on. */
+static void look_at_runs(struct tcd_instance *instance, struct tcd_evidence *evidence)
+{
+    const bool kernels = tcd_instance_kind(instance) == TCK_DEVICE_CUDA;
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++)
+        evidence->gpu_runs[i] = kernels ? tcd_page_look_at_runs(&instance->members[i].page) : NULL;
+    evidence->same_run = same_run;
+    evidence->context = instance;
+}
+
+static bool judge_lane(struct tcd_instance *instance, struct tcd_evidence *evidence)
+{
+    struct tcw_error cause;
+    uint32_t i;
+
+    for (i = 0; i < instance->size; i++)
+        evidence->ranks[i] = observed(&instance->members[i], evidence->lane);
+    if (!tcd_judge(evidence, &cause))
+        return false;
+    tcd_instance_break(instance, &cause);
+    return true;
 }
 
 static void judge(struct tcd_instance *instance)
 {
-    struct tcd_evidence evidence = {
-        .nranks = instance->size, .deadline_ns = instance->deadline_ns, .now_ns = tcw_now_ns(), .same_run = same_run, .context = instance};
-    struct tcw_error cause;
-    uint32_t i;
+    const struct tcd_evidence common = {.nranks = instance->size, .deadline_ns = instance->deadline_ns, .now_ns = tcw_now_ns()};
+    struct tcd_evidence direct = common, served = common;
 
-    for (evidence.lane = TCW_LANE_DIRECT; evidence.lane <= TCW_LANE_SERVED; evidence.lane++) {
-        for (i = 0; i < instance->size; i++)
-            evidence.ranks[i] = observed(&instance->members[i], evidence.lane);
-        for (i = 0; i < instance->size; i++)
-            evidence.gpu_runs[i] = evidence.lane == TCW_LANE_DIRECT ? tcd_page_gpu_runs(&instance->members[i].page) : NULL;
-        if (tcd_judge(&evidence, &cause)) {
-            tcd_instance_break(instance, &cause);
-            return;
-        }
-    }
+    direct.lane = TCW_LANE_DIRECT;
+    served.lane = TCW_LANE_SERVED;
+    look_at_runs(instance, &direct);
+    if (!judge_lane(instance, &direct))
+        judge_lane(instance, &served);
 }
 
 /* ---- the timer ---- */

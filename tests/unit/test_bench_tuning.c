@@ -117,6 +117,45 @@ static void test_written(void **state)
     free(text);
 }
 
+/* What is chosen, and where it ends, as a daemon reads it: a crossing between sizes, one at a size, and one nobody measured. */
+static void test_limits_written(void **state)
+{
+    struct tuning_table table = table_of(4);
+    struct tcf_issues issues = {0};
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    (void)state;
+    for (uint32_t c = 0; c < TUNING_CANDIDATES; c++)
+        for (uint32_t i = 0; i < table.count; i++)
+            table.us[i][c] = 50;
+    table.us[0][ONESHOT_OWN] = 10;
+    table.us[0][TWOSHOT_OWN] = 12;
+    table.us[1][ONESHOT_OWN] = 16;
+    table.us[1][TWOSHOT_OWN] = 15; /* two thirds of the way */
+    table.us[1][TWOSHOT_264] = 14.9;
+    table.us[2][TWOSHOT_OWN] = 30; /* the other one, within the noise below, is far ahead */
+    table.us[2][TWOSHOT_264] = 20;
+    table.us[3][TWOSHOT_264] = 0;
+    table.us[3][ONESHOT_16] = 40;
+    tuning_choose(&table);
+    assert_non_null(file);
+    tuning_write(file, "GPU", "command", &table, 1);
+    assert_int_equal(fclose(file), 0);
+    struct tcf_tuning *tuning = tcf_tuning_parse("t.json", text, bytes, &issues);
+    assert_non_null(tuning);
+    const struct tcf_tuning_table *plain = tcf_tuning_find(tuning, 4, false);
+    assert_int_equal(plain->step_count, 4);
+    assert_true(plain->steps[0].max_bytes == 16384 + (65536 - 16384) / 3 * 2 && plain->steps[0].strategy == TCW_STRATEGY_ONESHOT);
+    assert_true(plain->steps[1].max_bytes == 65536 && plain->steps[1].strategy == TCW_STRATEGY_TWOSHOT && plain->steps[1].blocks == 0);
+    assert_true(plain->steps[2].max_bytes == (262144 + 1048576) / 2 && plain->steps[2].blocks == 264);
+    assert_true(plain->steps[3].max_bytes == UINT64_MAX && plain->steps[3].strategy == TCW_STRATEGY_ONESHOT);
+    assert_int_equal(plain->steps[3].blocks, 16);
+    tcf_tuning_free(tuning);
+    tcf_issues_free(&issues);
+    free(text);
+}
+
 /* Of the strategy in the steps the time on its grid there, of the other one its best; nothing of what was not measured. */
 static void test_times_written(void **state)
 {
@@ -154,8 +193,9 @@ static void test_times_written(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_candidates), cmocka_unit_test(test_fastest), cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_noise),      cmocka_unit_test(test_written), cmocka_unit_test(test_times_written),
+        cmocka_unit_test(test_candidates),     cmocka_unit_test(test_fastest), cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_noise),          cmocka_unit_test(test_written), cmocka_unit_test(test_times_written),
+        cmocka_unit_test(test_limits_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

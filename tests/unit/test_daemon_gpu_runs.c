@@ -38,8 +38,10 @@ static void record(struct tcw_device_progress *page, uint64_t step, uint32_t pla
 {
     struct tcw_device_record *at = &page->records[step % TCW_DEVICE_RECORDS];
 
+    __atomic_store_n(&at->end_ns, 5 * step + 2, __ATOMIC_RELAXED);
     __atomic_store_n(&at->plan_id, plan_id, __ATOMIC_RELAXED);
     __atomic_store_n(&at->tokens, tokens, __ATOMIC_RELAXED);
+    __atomic_store_n(&at->start_ns, 5 * step, __ATOMIC_RELAXED);
     atomic_store_explicit(&at->step, step, memory_order_release);
     atomic_store_explicit(&page->steps, step, memory_order_release);
 }
@@ -57,9 +59,12 @@ static void look(struct fixture *fixture)
         tcd_gpu_runs_look(&fixture->runs[rank], &fixture->pages[rank]);
 }
 
+static unsigned asked;
+
 /* As if plans of other hundreds had other workspaces. */
 static bool same_hundred(const void *context, const struct tcd_gpu_run *one, const struct tcd_gpu_run *other)
 {
+    asked++;
     assert_ptr_equal(context, state_of_tests);
     return one->plan_id / 100 == other->plan_id / 100;
 }
@@ -138,6 +143,50 @@ static void test_other_workspace(void **state)
     atomic_store(&fixture->pages[1].steps, 10);
     look(fixture);
     assert_false(differ(fixture, 0, 1, &difference));
+}
+
+/* Whoever writes a page cannot make others ask without end. */
+static void test_asks_little(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tcd_gpu_difference difference;
+
+    for (uint64_t step = 1; step <= 200; step++)
+        for (unsigned rank = 0; rank < 2; rank++)
+            record(&fixture->pages[rank], step, 100 * rank, 7);
+    look(fixture);
+    look(fixture);
+    asked = 0;
+    assert_false(differ(fixture, 0, 1, &difference));
+    assert_in_range(asked, 1, 16);
+}
+
+/* The half of a record that comes last, before the other one: never seen, but nothing forbids it. */
+static void half_record(struct tcw_device_progress *page, uint64_t step)
+{
+    struct tcw_device_record *at = &page->records[step % TCW_DEVICE_RECORDS];
+
+    at->start_ns = 5 * step;
+    atomic_store(&at->step, step);
+    atomic_store(&page->steps, step);
+}
+
+static void test_half_records(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tcd_gpu_difference difference;
+
+    for (uint64_t step = 1; step <= 40000; step++) {
+        const bool seen = step == 300 || step == 20300 || step == 20400;
+
+        record(&fixture->pages[0], step, (uint32_t)(step % 3), 7);
+        if (seen) {
+            half_record(&fixture->pages[1], step);
+            look(fixture);
+            assert_false(differ(fixture, 0, 1, &difference));
+        }
+        record(&fixture->pages[1], step, (uint32_t)(step % 3), 7);
+    }
 }
 
 /* Between looks at two ranks, one may run on so far that they have nothing in common. */
@@ -283,6 +332,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_takes_the_latest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_differ, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_other_workspace, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_asks_little, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_half_records, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_in_common, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_noise, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_half_written, set_up, tear_down),

@@ -1,7 +1,8 @@
 /*
  * How long the kernels take that tck/cuda_defaults.h chooses between, in microseconds: one run in a CUDA graph of 50, with the kernels' own
  * grids (blocks 0), bf16, hidden 8192, on GPUs of one host. In tests/gpu/results: 2 ranks from tuning-2x-h200.json; 4 ranks from
- * kernels-4x-h200-time.json, plain its form "plain", fused its form "norm". For 8 and 16 ranks nothing has been measured.
+ * kernels-4x-h200-time.json, plain its form "plain", fused its form "norm". For 8 and 16 ranks nothing has been measured. With 2 ranks the
+ * strategy that is not chosen for a size stands there with the fastest of its grids.
  *
  *   TCK_CUDA_TIME(ranks, fused, bytes, oneshot_us, twoshot_us), in ascending order of bytes for each kind of plan; 0: not measured
  *
