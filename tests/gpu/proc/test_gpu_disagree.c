@@ -336,13 +336,93 @@ static void test_replays_alike(void **state)
     play(scenes, sizeof(scenes) / sizeof(scenes[0]), PATIENT_MS);
 }
 
+/* ---- nothing to find ---- */
+
+enum { PAIRS = 4, REPLAYS = 16, INNOCENT_MS = 1000 };
+
+/* As rank 0 says: kernels of one rank wait for those of the others. */
+static bool go_on(struct proc_me *me, bool wanted)
+{
+    _Atomic uint64_t *word = &me->shared->ranks[0].values[PROC_VALUES - 1];
+    bool on;
+
+    if (!me->rank)
+        atomic_store(word, wanted);
+    proc_barrier(me);
+    on = atomic_load(word);
+    proc_barrier(me); /* before it is said anew */
+    return on;
+}
+
+/*
+ * Plans that differ so much in size that each has a workspace of its own, which counts its own runs. Replays use both in turn, so that two
+ * runs of the same number may stand in the records of two ranks at the same time: the daemon looks often, and must find nothing.
+ */
+static void innocent_body(struct proc_me *me)
+{
+    struct trtcoll_all_reduce_desc desc = TRTCOLL_ALL_REDUCE_DESC_INIT;
+    struct trtcoll_ctx *ctx = proc_open(me, me->rank);
+    struct stage stage = {.group = proc_group(me, ctx, "innocent")};
+    const struct tck_cuda_driver *cuda;
+    uint64_t begin, bytes = (uint64_t)HIDDEN * sizeof(float), replays = 0;
+    bool on = true;
+    CUgraphExec exec;
+    CUgraph graph;
+
+    stage.gpu = gpu_open(ctx);
+    cuda = stage.gpu->cuda;
+    desc.dtype = TRTCOLL_FP32;
+    desc.lane = TRTCOLL_LANE_DIRECT;
+    desc.flags = TRTCOLL_GRAPH;
+    desc.hidden = HIDDEN;
+    for (unsigned i = 0; i < 2; i++) {
+        desc.max_tokens = i ? 8 * MOST_TOKENS : 1;
+        CHECK_OK(trtcoll_plan_create_all_reduce(stage.group, &desc, &stage.plans[i]));
+    }
+    stage.in = gpu_take(stage.gpu, bytes);
+    stage.out = gpu_take(stage.gpu, bytes);
+    CHECK_CU(cuda->cuMemsetD8(stage.in, 0, bytes));
+    CHECK_CU(cuda->cuStreamBeginCapture(stage.gpu->streams[0], CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    for (unsigned i = 0; i < 2 * PAIRS; i++)
+        CHECK_OK(run(&stage, i % 2, 1, NULL));
+    CHECK_CU(cuda->cuStreamEndCapture(stage.gpu->streams[0], &graph));
+    CHECK_CU(cuda->cuGraphInstantiate(&exec, graph, 0));
+    CHECK_CU(cuda->cuGraphDestroy(graph));
+    proc_barrier(me);
+    begin = proc_now_ns();
+    while (on) {
+        for (unsigned i = 0; i < REPLAYS; i++)
+            CHECK_CU(cuda->cuGraphLaunch(exec, stage.gpu->streams[1]));
+        gpu_drain(stage.gpu, stage.gpu->streams[1], PROC_PATIENCE_MS);
+        gpu_check_group(stage.group);
+        replays += REPLAYS;
+        on = go_on(me, since_ms(begin) < INNOCENT_MS);
+    }
+    CHECK(replays > REPLAYS);
+    CHECK_CU(cuda->cuGraphExecDestroy(exec));
+    for (unsigned i = 0; i < 2; i++)
+        CHECK_OK(trtcoll_plan_release(stage.plans[i]));
+    gpu_part(me, stage.gpu);
+    trtcoll_ctx_close(ctx);
+}
+
+static void test_two_workspaces(void **state)
+{
+    struct proc_daemon *daemon = proc_daemon_start(&(struct proc_settings){.devices = gpu_count(), .join_ms = 60000});
+
+    (void)state;
+    for (unsigned ranks = 2; ranks <= RANKS && ranks <= gpu_count(); ranks++)
+        proc_run_all(daemon, (int)ranks, innocent_body, NULL, 60000);
+    assert_true(proc_daemon_alive(daemon));
+    proc_daemon_finish(daemon);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(test_tokens, proc_teardown),
-        cmocka_unit_test_teardown(test_plans, proc_teardown),
-        cmocka_unit_test_teardown(test_replays, proc_teardown),
-        cmocka_unit_test_teardown(test_replays_alike, proc_teardown),
+        cmocka_unit_test_teardown(test_tokens, proc_teardown),         cmocka_unit_test_teardown(test_plans, proc_teardown),
+        cmocka_unit_test_teardown(test_replays, proc_teardown),        cmocka_unit_test_teardown(test_replays_alike, proc_teardown),
+        cmocka_unit_test_teardown(test_two_workspaces, proc_teardown),
     };
 
     setenv("TRTCOLL_FAKE_UNCHECKED", "1", 1);
