@@ -5,22 +5,27 @@ enum {
     MOST_REFUSED = 8, /* runs of two workspaces in a row of comparisons: enough of asking */
 };
 
-/* A record is written in two halves: half of another one gives itself away by times that do not fit. */
-static bool take(struct tcd_gpu_look *look, const struct tcw_device_record *record, uint64_t step)
+bool tcd_gpu_record_read(const struct tcw_device_progress *device, uint64_t step, struct tcd_gpu_record *read)
 {
-    struct tcd_gpu_run run;
-    uint64_t start_ns, end_ns;
+    const struct tcw_device_record *record = &device->records[step % TCW_DEVICE_RECORDS];
 
     if (atomic_load_explicit(&record->step, memory_order_acquire) != step)
         return false;
-    start_ns = __atomic_load_n(&record->start_ns, __ATOMIC_RELAXED);
-    end_ns = __atomic_load_n(&record->end_ns, __ATOMIC_RELAXED);
-    run.plan_id = __atomic_load_n(&record->plan_id, __ATOMIC_RELAXED);
-    run.tokens = __atomic_load_n(&record->tokens, __ATOMIC_RELAXED);
+    read->start_ns = __atomic_load_n(&record->start_ns, __ATOMIC_RELAXED);
+    read->end_ns = __atomic_load_n(&record->end_ns, __ATOMIC_RELAXED);
+    read->run.plan_id = __atomic_load_n(&record->plan_id, __ATOMIC_RELAXED);
+    read->run.tokens = __atomic_load_n(&record->tokens, __ATOMIC_RELAXED);
     atomic_thread_fence(memory_order_acquire);
-    if (atomic_load_explicit(&record->step, memory_order_relaxed) != step || end_ns < start_ns)
+    return atomic_load_explicit(&record->step, memory_order_relaxed) == step && read->end_ns >= read->start_ns;
+}
+
+static bool take(struct tcd_gpu_look *look, const struct tcw_device_progress *device, uint64_t step)
+{
+    struct tcd_gpu_record record;
+
+    if (!tcd_gpu_record_read(device, step, &record))
         return false;
-    look->runs[step % TCW_DEVICE_RECORDS] = run;
+    look->runs[step % TCW_DEVICE_RECORDS] = record.run;
     return true;
 }
 
@@ -33,12 +38,8 @@ void tcd_gpu_runs_look(struct tcd_gpu_runs *runs, const struct tcw_device_progre
     runs->before = *now;
     now->last = last;
     now->count = 0;
-    while (now->count < TCW_DEVICE_RECORDS - MARGIN && now->count < last) {
-        const uint64_t step = last - now->count;
-        if (!take(now, &device->records[step % TCW_DEVICE_RECORDS], step))
-            break;
+    while (now->count < TCW_DEVICE_RECORDS - MARGIN && now->count < last && take(now, device, last - now->count))
         now->count++;
-    }
     atomic_thread_fence(memory_order_acquire);
     passed = atomic_load_explicit(&device->steps, memory_order_relaxed) - last; /* backwards: very many */
     if (passed > TCW_DEVICE_RECORDS - MARGIN)

@@ -12,6 +12,17 @@ struct tcd_gpu_run {
     uint32_t plan_id, tokens;
 };
 
+struct tcd_gpu_record {
+    struct tcd_gpu_run run;
+    uint64_t start_ns, end_ns; /* of the GPU's clock */
+};
+
+/*
+ * Run `step`, if its record is there and whole. It is written in two halves, without a word between them: half of another one gives itself
+ * away by times that do not fit.
+ */
+bool tcd_gpu_record_read(const struct tcw_device_progress *device, uint64_t step, struct tcd_gpu_record *read);
+
 /* Runs last - count + 1 to last. Each workspace counts its own: where a group uses several, runs of all of them may be among these. */
 struct tcd_gpu_look {
     uint64_t last;

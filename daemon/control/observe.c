@@ -60,18 +60,15 @@ static uint64_t drift(uint64_t ns)
 /* How far the GPU's clock is behind ours: at most as far as its latest run seems to be over. */
 static void look_at_clock(const struct tcw_device_progress *device, struct tcd_page_seen *seen, const struct tcd_observed *now)
 {
-    const struct tcw_device_record *record = &device->records[now->device_steps % TCW_DEVICE_RECORDS];
-    uint64_t end_ns, now_ns = tcw_now_ns();
+    struct tcd_gpu_record record;
+    uint64_t now_ns = tcw_now_ns();
 
     seen->clock += seen->looked_ns ? drift(now_ns - seen->looked_ns) : 0;
     seen->looked_ns = now_ns;
-    if (now->device_steps == seen->now.device_steps)
+    if (now->device_steps == seen->now.device_steps || !tcd_gpu_record_read(device, now->device_steps, &record))
         return;
-    end_ns = record->end_ns;
-    if (atomic_load_explicit(&record->step, memory_order_acquire) != now->device_steps)
-        return;
-    if (!seen->clock_known || (int64_t)(now_ns - end_ns - seen->clock) < 0)
-        seen->clock = now_ns - end_ns;
+    if (!seen->clock_known || (int64_t)(now_ns - record.end_ns - seen->clock) < 0)
+        seen->clock = now_ns - record.end_ns;
     seen->clock_known = true;
 }
 
@@ -161,19 +158,14 @@ bool tcd_page_record(const struct tcd_page *page, uint64_t index, struct tcw_sta
 
 bool tcd_page_replay(const struct tcd_page *page, uint64_t step, struct tcw_stats_record *row, uint64_t *tokens)
 {
-    const struct tcw_device_record *record = &page->map->device.records[step % TCW_DEVICE_RECORDS];
     const struct tcd_page_seen *seen = page->seen;
-    uint64_t start_ns, end_ns;
+    struct tcd_gpu_record record;
 
-    if (!seen || !seen->clock_known || atomic_load_explicit(&record->step, memory_order_acquire) != step)
+    if (!seen || !seen->clock_known || !tcd_gpu_record_read(&page->map->device, step, &record))
         return false;
-    start_ns = record->start_ns;
-    end_ns = record->end_ns;
-    *tokens = record->tokens;
-    *row = (struct tcw_stats_record){.step = step, .plan_id = record->plan_id};
-    row->submit_ns = row->start_ns = start_ns + seen->clock;
-    row->end_ns = end_ns + seen->clock;
-    atomic_thread_fence(memory_order_acquire);
-    /* It is written in two halves, without a word between them: half of another one gives itself away by times that do not fit. */
-    return atomic_load_explicit(&record->step, memory_order_relaxed) == step && end_ns >= start_ns;
+    *tokens = record.run.tokens;
+    *row = (struct tcw_stats_record){.step = step, .plan_id = record.run.plan_id};
+    row->submit_ns = row->start_ns = record.start_ns + seen->clock;
+    row->end_ns = record.end_ns + seen->clock;
+    return true;
 }
