@@ -21,6 +21,23 @@ static struct tuning_table table_of(uint32_t count)
     return table;
 }
 
+/* What a daemon reads in a file of these tables. The caller frees it. */
+static struct tcf_tuning *written(const char *gpu, const struct tuning_table *tables, uint32_t count)
+{
+    struct tcf_issues issues = {0};
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *file = open_memstream(&text, &bytes);
+    assert_non_null(file);
+    tuning_write(file, gpu, "command", tables, count);
+    assert_int_equal(fclose(file), 0);
+    struct tcf_tuning *tuning = tcf_tuning_parse("t.json", text, bytes, &issues);
+    assert_non_null(tuning);
+    tcf_issues_free(&issues);
+    free(text);
+    return tuning;
+}
+
 static void test_candidates(void **state)
 {
     (void)state;
@@ -89,19 +106,11 @@ static void test_noise(void **state)
 static void test_written(void **state)
 {
     struct tuning_table tables[2] = {table_of(4), table_of(2)};
-    struct tcf_issues issues = {0};
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *file = open_memstream(&text, &bytes);
     (void)state;
     tables[0].chosen[1] = tables[0].chosen[2] = TWOSHOT_OWN;
     tables[0].chosen[3] = TWOSHOT_264;
     tables[1].fused = true;
-    assert_non_null(file);
-    tuning_write(file, "a \"GPU\"", "command", tables, 2);
-    assert_int_equal(fclose(file), 0);
-    struct tcf_tuning *tuning = tcf_tuning_parse("t.json", text, bytes, &issues);
-    assert_non_null(tuning);
+    struct tcf_tuning *tuning = written("a \"GPU\"", tables, 2);
     assert_non_null(strstr(tuning->name, "a \"GPU\""));
     const struct tcf_tuning_table *plain = tcf_tuning_find(tuning, 4, false), *fused = tcf_tuning_find(tuning, 4, true);
     assert_int_equal(plain->step_count, 3);
@@ -113,18 +122,12 @@ static void test_written(void **state)
     assert_int_equal(plain->steps[2].blocks, 264);
     assert_true(fused->fused && fused->step_count == 1);
     tcf_tuning_free(tuning);
-    tcf_issues_free(&issues);
-    free(text);
 }
 
 /* What is chosen, and where it ends, as a daemon reads it: a crossing between sizes, one at a size, and one nobody measured. */
 static void test_limits_written(void **state)
 {
     struct tuning_table table = table_of(4);
-    struct tcf_issues issues = {0};
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *file = open_memstream(&text, &bytes);
     (void)state;
     for (uint32_t c = 0; c < TUNING_CANDIDATES; c++)
         for (uint32_t i = 0; i < table.count; i++)
@@ -139,11 +142,7 @@ static void test_limits_written(void **state)
     table.us[3][TWOSHOT_264] = 0;
     table.us[3][ONESHOT_16] = 40;
     tuning_choose(&table);
-    assert_non_null(file);
-    tuning_write(file, "GPU", "command", &table, 1);
-    assert_int_equal(fclose(file), 0);
-    struct tcf_tuning *tuning = tcf_tuning_parse("t.json", text, bytes, &issues);
-    assert_non_null(tuning);
+    struct tcf_tuning *tuning = written("GPU", &table, 1);
     const struct tcf_tuning_table *plain = tcf_tuning_find(tuning, 4, false);
     assert_int_equal(plain->step_count, 4);
     assert_true(plain->steps[0].max_bytes == 16384 + (65536 - 16384) / 3 * 2 && plain->steps[0].strategy == TCW_STRATEGY_ONESHOT);
@@ -152,18 +151,12 @@ static void test_limits_written(void **state)
     assert_true(plain->steps[3].max_bytes == UINT64_MAX && plain->steps[3].strategy == TCW_STRATEGY_ONESHOT);
     assert_int_equal(plain->steps[3].blocks, 16);
     tcf_tuning_free(tuning);
-    tcf_issues_free(&issues);
-    free(text);
 }
 
 /* Of the strategy in the steps the time on its grid there, of the other one its best; nothing of what was not measured. */
 static void test_times_written(void **state)
 {
     struct tuning_table tables[2] = {table_of(3), table_of(1)};
-    struct tcf_issues issues = {0};
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *file = open_memstream(&text, &bytes);
     (void)state;
     tables[0].us[0][ONESHOT_OWN] = 9.9; /* is near: chosen */
     tables[0].us[0][ONESHOT_16] = 9.8;
@@ -175,19 +168,13 @@ static void test_times_written(void **state)
     tables[1].fused = true;
     for (uint32_t t = 0; t < 2; t++)
         tuning_choose(&tables[t]);
-    assert_non_null(file);
-    tuning_write(file, "GPU", "command", tables, 2);
-    assert_int_equal(fclose(file), 0);
-    struct tcf_tuning *tuning = tcf_tuning_parse("t.json", text, bytes, &issues);
-    assert_non_null(tuning);
+    struct tcf_tuning *tuning = written("GPU", tables, 2);
     const struct tcf_tuning_table *plain = tcf_tuning_find(tuning, 4, false), *fused = tcf_tuning_find(tuning, 4, true);
     assert_int_equal(plain->time_count, 2);
     assert_true(plain->times[0].bytes == 16384 && plain->times[0].oneshot_us == 9.9 && plain->times[0].twoshot_us == 9.95);
     assert_true(plain->times[1].bytes == 65536 && plain->times[1].oneshot_us == 0 && plain->times[1].twoshot_us == 10);
     assert_true(fused->fused && fused->time_count == 0);
     tcf_tuning_free(tuning);
-    tcf_issues_free(&issues);
-    free(text);
 }
 
 int main(void)
