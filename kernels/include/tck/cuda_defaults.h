@@ -6,8 +6,8 @@
  *   TCK_CUDA_DEFAULT(ranks, fused, max_bytes, strategy, blocks), in ascending order of max_bytes for each kind of plan
  *
  * 2 GPUs: trtcollctl tune (tuning-2x-h200.json), which finds a plain one-shot ahead up to its last size, 32 MB. At 64 MB trtcoll-bench took
- * 188.6 us by one-shot (direct-2x-h200.json) and 189.2 by two-shot (direct-2x-h200-mps.json); at 256 MB, in runs that differ in nothing
- * else, 759 and 750. 4 GPUs: comm_bench sweep (kernels-4x-h200.json).
+ * 188.6 us by one-shot (direct-2x-h200.json) and 189.2 by two-shot (direct-2x-h200-mps.json); at 256 MB 759 (in no file) and 750.
+ * 4 GPUs: comm_bench sweep (kernels-4x-h200.json).
  *
  * A library is ahead of none of these up to 32 MB, nor of those for 2 GPUs without fusion up to 256 MB.
  *
